@@ -1,0 +1,184 @@
+"""The JSON files of a bundle that the runtime reads: one engine config a replica, and one router config."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from hexdsl.ir.base import Ir
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+Rank = Annotated[int, Field(ge=0)]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class RuntimeFault(Exception):
+    """Something the user can put right (a config, a folder, a port): one line on stderr, exit code 2."""
+
+
+class ModelConfig(Ir):
+    """What is served: the name that clients send, the folder of the Hugging Face checkpoint, the type of its numbers."""
+
+    name: str = Field(min_length=1)
+    path: str = Field(min_length=1)
+    dtype: Dtype = "float32"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path).expanduser()
+
+
+class StageConfig(Ir):
+    """Layers `[first, end)` held by `ranks`; several ranks are a tensor-parallel group."""
+
+    layers: tuple[Rank, Rank]
+    ranks: tuple[Rank, ...] = Field(min_length=1)
+
+    @property
+    def tp(self) -> int:
+        return len(self.ranks)
+
+    @property
+    def span(self) -> range:
+        return range(*self.layers)
+
+
+class KvConfig(Ir):
+    """The paged KV cache: `blocks` of `block_tokens` positions, the same on every stage."""
+
+    block_tokens: Positive = 16
+    blocks: Positive
+
+    @property
+    def tokens(self) -> int:
+        return self.block_tokens * self.blocks
+
+    def blocks_for(self, tokens: int) -> int:
+        return -(-tokens // self.block_tokens)
+
+
+class Limits(Ir):
+    """`prefill_chunk_tokens` is the token budget of one step, decodes included."""
+
+    max_batch: Positive = 8
+    max_context: Annotated[int, Field(ge=2)] = 2048
+    max_queue: Annotated[int, Field(ge=0)] = 64
+    prefill_chunk_tokens: Positive = 512
+
+    @model_validator(mode="after")
+    def _decodes_leave_room(self) -> Self:
+        if self.prefill_chunk_tokens < self.max_batch:
+            raise ValueError("prefill_chunk_tokens must be at least max_batch, or decodes would starve prefill")
+        return self
+
+
+class EngineConfig(Ir):
+    """One replica: its stages in order, its KV pool, its limits and its HTTP address."""
+
+    format_version: Literal["1.0"]
+    replica: str = Field(min_length=1)
+    model: ModelConfig
+    stages: tuple[StageConfig, ...] = Field(min_length=1)
+    kv: KvConfig
+    limits: Limits = Limits()
+    device: Literal["cpu", "cuda"] = "cpu"
+    host: str = "127.0.0.1"
+    port: Port
+    kernels: tuple[str, ...] = ()
+
+    @property
+    def world(self) -> int:
+        return sum(stage.tp for stage in self.stages)
+
+    @property
+    def capacity(self) -> int:
+        """The most tokens (prompt and answer) that one request may hold."""
+        return min(self.limits.max_context, self.kv.tokens)
+
+    def stage_of(self, rank: int) -> int:
+        return next(index for index, stage in enumerate(self.stages) if rank in stage.ranks)
+
+    @model_validator(mode="after")
+    def _stages_follow_each_other(self) -> Self:
+        end = 0
+        for stage in self.stages:
+            if stage.layers[0] != end or stage.layers[1] <= end:
+                raise ValueError(f"stages must cover the layers in order without gaps: {list(stage.layers)} after {end}")
+            end = stage.layers[1]
+        ranks = [rank for stage in self.stages for rank in stage.ranks]
+        if ranks != list(range(len(ranks))):
+            raise ValueError(f"ranks must be numbered 0, 1, 2 ... through the stages, not {ranks}")
+        return self
+
+
+class ReplicaConfig(Ir):
+    """Where the router finds a replica, and the share of the requests it gets (relative to the others' weights)."""
+
+    name: str = Field(min_length=1)
+    url: str = Field(pattern=r"^https?://")
+    weight: float = Field(gt=0)
+
+
+class RouterConfig(Ir):
+    """The endpoint of the service.  `max_queue` bounds the requests that are being answered at once."""
+
+    format_version: Literal["1.0"]
+    host: str = "127.0.0.1"
+    port: Port
+    model: str
+    replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
+    max_queue: Positive = 256
+    max_body_bytes: Positive = 1 << 20
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if len({replica.name for replica in self.replicas}) != len(self.replicas):
+            raise ValueError("two replicas have the same name")
+        return self
+
+
+Config = TypeVar("Config", EngineConfig, RouterConfig)
+
+
+def read(path: Path, kind: type[Config]) -> Config:
+    """The config in a file.  Raises `RuntimeFault` with one line that names the file and the field."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RuntimeFault(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise RuntimeFault(f"{path}: not JSON: {error}") from None
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise RuntimeFault(f"{path}: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first complaint of pydantic in one line: `kv.blocks: Input should be greater than or equal to 1`."""
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    words = problem["msg"].removeprefix("Value error, ")
+    return f"{place}: {words}" if place else words
+
+
+@contextmanager
+def faults_to_exit(program: str) -> Iterator[None]:
+    """Turns a `RuntimeFault` into one line on stderr and exit code 2."""
+    try:
+        yield
+    except RuntimeFault as fault:
+        stop_with(f"{program}: {fault}", 2)
+
+
+def stop_with(line: str, code: int) -> NoReturn:
+    """Ends the program with a line on stderr."""
+    print(line, file=sys.stderr, flush=True)
+    raise SystemExit(code)

@@ -1,0 +1,62 @@
+"""One step of the engine as it travels between ranks: plain JSON in a byte tensor, nothing pickled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How to choose the token after a chunk.  `index` counts the request's output tokens: with `seed` it fixes the draw."""
+
+    temperature: float
+    top_p: float
+    seed: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens of one sequence to compute, from position `start`, and the sequence's block table.
+
+    `draw` is None while a prompt is only partly computed.
+    """
+
+    tokens: tuple[int, ...]
+    start: int
+    blocks: tuple[int, ...]
+    draw: Draw | None = None
+
+    @property
+    def positions(self) -> range:
+        return range(self.start, self.start + len(self.tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`run` computes the chunks, `beat` only shows that the pipeline is alive, `stop` ends the ranks."""
+
+    kind: Literal["run", "beat", "stop"]
+    chunks: tuple[Chunk, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(chunk.tokens) for chunk in self.chunks)
+
+    @property
+    def draws(self) -> tuple[Draw, ...]:
+        return tuple(chunk.draw for chunk in self.chunks if chunk.draw)
+
+
+_STEP = TypeAdapter(Step)
+
+
+def encode(step: Step) -> bytes:
+    return _STEP.dump_json(step)
+
+
+def decode(data: bytes) -> Step:
+    return _STEP.validate_json(data)

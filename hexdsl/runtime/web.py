@@ -1,0 +1,139 @@
+"""What the replica's server and the router share: API key, body bound, errors in OpenAI's shape, clean stop.  No torch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import uvicorn
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hexdsl.runtime.api import BadRequest, error_body
+from hexdsl.runtime.config import RuntimeFault
+
+KEY_VARIABLE = "HEXC_API_KEY"
+GRACE = 3
+"""Seconds that open connections have to end when the server stops."""
+
+T = TypeVar("T")
+
+
+class ClientGone(Exception):
+    """The client closed the connection before the answer was ready."""
+
+
+class ApiKey:
+    """Asks for `Authorization: Bearer KEY` under /v1/, if the environment sets a key."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._wanted = os.environ.get(KEY_VARIABLE, "")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/v1/") and not self._allowed(scope):
+            body = error_body(f"a valid API key is wanted: Authorization: Bearer ${KEY_VARIABLE}", "authentication_error")
+            await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> bool:
+        if not self._wanted:
+            return True
+        given = dict(scope["headers"]).get(b"authorization", b"")
+        scheme, _, key = given.partition(b" ")
+        return scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._wanted.encode())
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body.  Raises `BadRequest` (413) as soon as it is longer than `limit` bytes."""
+    too_long = BadRequest(f"the body is longer than {limit} bytes", status=413)
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_long
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > limit:
+            raise too_long
+    return bytes(body)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`.  Cancels it and raises `ClientGone` if the client closes the connection first."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnect(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        for other in (task, gone):
+            other.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def on_bad_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BadRequest)
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    body = error_body(error.message, kind, param=error.param, code=error.code)
+    retry = {"Retry-After": "1"} if error.status in (429, 503) else None
+    return JSONResponse(body, error.status, retry)
+
+
+async def on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse(error_body(error.detail, "invalid_request_error"), error.status_code, error.headers)
+
+
+async def on_gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)
+
+
+HANDLERS: dict[Any, Any] = {BadRequest: on_bad_request, HTTPException: on_http_error, ClientGone: on_gone}
+
+
+class Server(uvicorn.Server):
+    """uvicorn with exit code 0 on SIGTERM and SIGINT; its own handling would end the process by the signal."""
+
+    def __init__(self, app: ASGIApp, on_stop: Callable[[], None] = lambda: None) -> None:
+        quiet = {"log_level": "error", "access_log": False, "server_header": False}
+        super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=GRACE, **quiet))  # type: ignore[arg-type]
+        self._on_stop = on_stop
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def end(self, *_: object) -> None:
+        """Stops serving, from any thread or a signal handler."""
+        self._on_stop()
+        self.should_exit = True
+
+    def serve_until_stopped(self, listener: socket.socket) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self.end)
+        self.run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.  Raises `RuntimeFault` where the port is taken or the host is not ours."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise RuntimeFault(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
