@@ -1,2 +1,181 @@
-def main() -> int:
-    return 0
+"""The command `hexc`.  This is the only module that prints: commands return what is to be said."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from hexdsl import __version__
+from hexdsl.commands.base import Output, failed
+
+PLANNING = ("plan", "compile", "explain", "diff", "graph", "report")
+"""Commands that take a spec and so its parameters; all but `compile` also take a plan or a bundle."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="hexc", description="Compile .hex specs into plans and launchable bundles.")
+    top.add_argument("--version", action="version", version=f"hexc {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_check, _plan, _compile, _run, _explain, _diff, _graph, _report, _fmt, _schema, _reference):
+        add(commands)
+    return top
+
+
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(commands: Commands, name: str, help: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+    made.add_argument("--json", action="store_true", help="print JSON on stdout")
+    return made
+
+
+def _spec_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("-D", dest="defines", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
+    command.add_argument("--params", action="append", default=[], metavar="FILE", help="file of `name = value` lines")
+    command.add_argument("--allow-path", action="append", default=[], metavar="DIR", help="folder outside the spec's that imports may use")
+    command.add_argument("--workflow", metavar="NAME", help="the workflow that is meant, where there are several")
+    command.add_argument("--from-json", action="store_true", help="the spec is machine-made JSON (see `hexc schema --json`)")
+
+
+def _pass_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--time-passes", action="store_true", help="print the seconds that each pass took")
+    command.add_argument("--print-after", metavar="PASS", help="print the plan as it is after a pass, as JSON")
+
+
+def _check(commands: Commands) -> None:
+    command = _command(commands, "check", "check a spec without planning it")
+    command.add_argument("spec")
+    _spec_options(command)
+
+
+def _plan(commands: Commands) -> None:
+    command = _command(commands, "plan", "plan a spec and print who does what, why, and what it comes to")
+    command.add_argument("spec")
+    command.add_argument("--save", metavar="FILE", help="write plan.json to a file")
+    _spec_options(command)
+    _pass_options(command)
+
+
+def _compile(commands: Commands) -> None:
+    command = _command(commands, "compile", "plan a spec and write a bundle that can be launched")
+    command.add_argument("spec")
+    command.add_argument("-o", "--out", required=True, metavar="DIR", help="folder for the bundle")
+    command.add_argument("--target", metavar="ENGINE", help="engine, where the spec names several or none")
+    command.add_argument("--force", action="store_true", help="replace an earlier bundle in DIR")
+    _spec_options(command)
+    _pass_options(command)
+
+
+def _run(commands: Commands) -> None:
+    command = _command(commands, "run", "launch a bundle and keep it running until it is stopped")
+    command.add_argument("bundle", metavar="DIR")
+
+
+def _explain(commands: Commands) -> None:
+    command = _command(commands, "explain", "explain a decision of a plan, or a message's code")
+    command.add_argument("subject", metavar="SPEC|PLAN|DIR|CODE")
+    command.add_argument("what", nargs="?", help="a metric, a replica, a GPU, a rule")
+    _spec_options(command)
+
+
+def _diff(commands: Commands) -> None:
+    command = _command(commands, "diff", "compare two plans; exit code 1 where they differ")
+    command.add_argument("old", metavar="OLD")
+    command.add_argument("new", metavar="NEW")
+    _spec_options(command)
+
+
+def _graph(commands: Commands) -> None:
+    command = _command(commands, "graph", "print the cluster and the plan as a graph (Graphviz DOT)")
+    command.add_argument("subject", metavar="SPEC|PLAN|DIR")
+    command.add_argument("--text", action="store_true", help="a tree for the terminal instead of DOT")
+    _spec_options(command)
+
+
+def _report(commands: Commands) -> None:
+    command = _command(commands, "report", "write a page about a plan (one self-contained HTML file)")
+    command.add_argument("subject", metavar="SPEC|PLAN|DIR")
+    command.add_argument("-o", "--out", metavar="FILE", help="file to write; left out: stdout")
+    _spec_options(command)
+
+
+def _fmt(commands: Commands) -> None:
+    command = _command(commands, "fmt", "format specs in place (`-` reads stdin and prints)")
+    command.add_argument("files", nargs="+", metavar="FILE")
+    command.add_argument("--check", action="store_true", help="change nothing; exit code 1 where a file would change")
+    command.add_argument("--diff", action="store_true", help="change nothing; print the changes")
+
+
+def _schema(commands: Commands) -> None:
+    command = _command(commands, "schema", "print every kind of block with its fields, units and defaults")
+    command.add_argument("kind", nargs="?", help="one kind, such as `serve`")
+
+
+def _reference(commands: Commands) -> None:
+    completion = _command(commands, "completion", "print a completion script for a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    _command(commands, "targets", "list the engines and launchers")
+    _command(commands, "passes", "list the passes of each workflow, in order")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code.  A traceback never reaches the user."""
+    try:
+        return _say(_dispatch(parser().parse_args(argv)))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is left to say, not even by Python at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("HEXC_DEBUG"):
+            traceback.print_exc()
+        print(f"hexc: internal error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("This is a bug in hexc.  Run again with HEXC_DEBUG=1 and report what it prints.", file=sys.stderr)
+        return 70
+
+
+def _dispatch(args: argparse.Namespace) -> Output:
+    from hexdsl.commands import table
+    from hexdsl.ir.diagnostic import SpecError
+
+    args.color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    args.show = _progress if sys.stderr.isatty() and not args.json else _silent
+    args.width = _width()
+    try:
+        return table()[args.command](args)
+    except SpecError as error:
+        return failed(error, args)
+
+
+def _progress(text: str) -> None:
+    """Replaces the line of progress on a terminal; an empty text clears it."""
+    print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _silent(text: str) -> None:
+    """No progress: stderr is not a terminal."""
+
+
+def _width() -> int | None:
+    """Columns of the terminal that stdout is, or None where it is a file or a pipe."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+
+
+def _say(output: Output) -> int:
+    if output.talk:
+        print(output.talk, file=sys.stderr)
+    if output.data:
+        sys.stdout.write(output.data if output.data.endswith("\n") else output.data + "\n")
+        sys.stdout.flush()
+    return output.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Costs: memory, compute, network and price, every number with its provenance."""

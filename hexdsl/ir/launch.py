@@ -32,7 +32,7 @@ class Process(Ir):
     host: str
     gpus: tuple[int, ...] = Field((), description="indices of the GPUs within the machine; empty on a CPU")
     rank: int = 0
-    argv: tuple[str, ...]
+    argv: tuple[str, ...] = Field(description="the command; `python` at its head stands for the host's interpreter")
     env: tuple[tuple[str, str], ...] = ()
     ports: tuple[Port, ...] = ()
     ready: Ready | None = None
@@ -51,7 +51,7 @@ class File(Ir):
 
 
 class Check(Ir):
-    """Something that must be so before the first process starts."""
+    """Something that must be so before the first process starts: a path that exists, or Python code that ends with 0."""
 
     kind: Literal["folder", "file", "python"]
     value: str
@@ -69,3 +69,4 @@ class Launch(Ir):
     processes: tuple[Process, ...]
     files: tuple[File, ...] = ()
     checks: tuple[Check, ...] = ()
+    reasons: tuple[str, ...] = Field((), description="why the plan is as it is, for the reader of the script")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from hexdsl.ir.spec.model import Format, FormatWord
@@ -23,8 +23,9 @@ def read_config(text: str) -> Fields:
     rotary part included); a `text_config` inside the file is read in its place.
     Raises ValueError with one sentence where the text is not the configuration of such a model.
     """
-    config = _flat(_parse(text))
-    family = _family(config)
+    said = _flat(_parse(text))
+    family = _family(said)
+    config = {**family.defaults, **said}
     return {
         "family": family.architecture,
         **_shape(config, family),
@@ -48,8 +49,12 @@ def _parse(text: str) -> dict[str, object]:
 def _flat(config: dict[str, object]) -> Config:
     """The fields of the language model; those of an outer, multi-modal model stand in where it is silent."""
     inner = config.get("text_config")
-    merged = {**config, **{key: value for key, value in inner.items() if value is not None}} if isinstance(inner, dict) else config
-    return {key: value for key, value in merged.items() if value is not None}
+    return _said(config) | (_said(inner) if isinstance(inner, dict) else {})
+
+
+def _said(config: Config) -> dict[str, object]:
+    """The fields without those that are null, which mean the same as their absence."""
+    return {key: value for key, value in config.items() if value is not None}
 
 
 # Dimensions.
@@ -57,33 +62,33 @@ def _flat(config: dict[str, object]) -> Config:
 
 def _shape(config: Config, family: Family) -> Fields:
     heads = _count(config, "num_attention_heads")
-    hidden = _count(config, "hidden_size")
     fields: Fields = {
         "layers": _count(config, "num_hidden_layers"),
-        "hidden": hidden,
+        "hidden": _count(config, "hidden_size"),
         "heads": heads,
-        "kv_heads": _kv_heads(config, family, heads),
+        "kv_heads": _kv_heads(config, heads),
         "ffn": _count(config, "intermediate_size"),
         "vocab": _count(config, "vocab_size"),
         "tied": _flag(config, "tie_word_embeddings", family.tied),
     }
     if "kv_lora_rank" not in config:
-        fields["head_dim"] = _head_dim(config, family, hidden, heads)
+        fields["head_dim"] = _head_dim(config, heads)
     if context := _maybe(config, "max_position_embeddings"):
         fields["context"] = context
     return fields
 
 
-def _kv_heads(config: Config, family: Family, heads: int) -> int:
-    kv_heads = _maybe(config, "num_key_value_heads") or family.kv_heads or heads
+def _kv_heads(config: Config, heads: int) -> int:
+    kv_heads = _maybe(config, "num_key_value_heads") or heads
     if heads % kv_heads:
         raise ValueError(f"`num_attention_heads` ({heads}) is not a multiple of `num_key_value_heads` ({kv_heads})")
     return kv_heads
 
 
-def _head_dim(config: Config, family: Family, hidden: int, heads: int) -> int:
-    if known := _maybe(config, "head_dim") or family.head_dim:
+def _head_dim(config: Config, heads: int) -> int:
+    if known := _maybe(config, "head_dim"):
         return known
+    hidden = _count(config, "hidden_size")
     if hidden % heads:
         raise ValueError(f"`hidden_size` ({hidden}) is not a multiple of `num_attention_heads` ({heads})")
     return hidden // heads
@@ -157,27 +162,28 @@ class Family:
 
     architecture: str
     tied: bool = False
-    kv_heads: int | None = None
-    head_dim: int | None = None
     extra: Callable[[Config], Fields] = _nothing
+    defaults: Config = field(default_factory=dict)
 
+
+GEMMA3 = {"vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256}
 
 FAMILIES: Mapping[str, Family] = {
     "deepseek_v2": Family("DeepseekV2ForCausalLM", extra=_deepseek),
     "deepseek_v3": Family("DeepseekV3ForCausalLM", extra=_deepseek),
-    "gemma": Family("GemmaForCausalLM", tied=True, head_dim=256),
-    "gemma2": Family("Gemma2ForCausalLM", tied=True, head_dim=256),
-    "gemma3_text": Family("Gemma3ForCausalLM", tied=True, head_dim=256),
+    "gemma": Family("GemmaForCausalLM", tied=True, defaults={"head_dim": 256}),
+    "gemma2": Family("Gemma2ForCausalLM", tied=True, defaults={"head_dim": 256}),
+    "gemma3_text": Family("Gemma3ForCausalLM", tied=True, defaults=GEMMA3),
     "granite": Family("GraniteForCausalLM"),
     "kimi_k2": Family("DeepseekV3ForCausalLM", extra=_deepseek),
     "llama": Family("LlamaForCausalLM"),
-    "mistral": Family("MistralForCausalLM", kv_heads=8),
-    "mixtral": Family("MixtralForCausalLM", kv_heads=8, extra=_mixtral),
+    "mistral": Family("MistralForCausalLM", defaults={"num_key_value_heads": 8}),
+    "mixtral": Family("MixtralForCausalLM", extra=_mixtral, defaults={"num_key_value_heads": 8}),
     "olmo2": Family("Olmo2ForCausalLM"),
     "phi3": Family("Phi3ForCausalLM"),
     "qwen2": Family("Qwen2ForCausalLM"),
     "qwen2_moe": Family("Qwen2MoeForCausalLM", extra=_qwen_moe),
-    "qwen3": Family("Qwen3ForCausalLM", head_dim=128),
+    "qwen3": Family("Qwen3ForCausalLM", defaults={"head_dim": 128}),
     "qwen3_moe": Family("Qwen3MoeForCausalLM", extra=_qwen_moe),
     "smollm3": Family("SmolLM3ForCausalLM", tied=True),
 }
@@ -214,19 +220,20 @@ def _weights(config: Config) -> Fields:
     kind = DTYPES.get(dtype.removeprefix("torch.")) if isinstance(dtype, str) else None
     if kind is None:
         raise ValueError(f"the dtype {_shown(dtype)} is not one that hexc knows")
-    return {"weights": Format(kind=kind)}
+    return {"weights": Format(kind=kind, group=None)}
 
 
 def _quantised(config: Config) -> Format:
     method = config.get("quant_method")
     read = QUANTISERS.get(method) if isinstance(method, str) else None
     if read is None:
-        raise ValueError(f"the quantisation method {_shown(method)} is not one that hexc knows ({', '.join(QUANTISERS)})")
+        known = ", ".join(QUANTISERS)
+        raise ValueError(f"the quantisation method {_shown(method)} is not one that hexc knows ({known})")
     return read(config)
 
 
 def _fp8(config: Config) -> Format:
-    return Format(kind="fp8")
+    return Format(kind="fp8", group=None)
 
 
 def _mxfp4(config: Config) -> Format:
@@ -240,7 +247,7 @@ def _whole_bits(config: Config) -> Format:
 def _bitsandbytes(config: Config) -> Format:
     if _flag(config, "load_in_4bit", False):
         return Format(kind="int4", group=64)
-    return Format(kind="int8")
+    return Format(kind="int8", group=None)
 
 
 def _compressed(config: Config) -> Format:
@@ -302,7 +309,7 @@ def _section(config: Config, key: str) -> Config:
     value = config.get(key)
     if not isinstance(value, dict):
         raise ValueError(f"`{key}` must be an object")
-    return {name: inner for name, inner in value.items() if inner is not None}
+    return _said(value)
 
 
 def _expect_one(config: Config, key: str) -> None:

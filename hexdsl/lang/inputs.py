@@ -34,6 +34,10 @@ def _config(draft: Draft, module: Module, files: Files) -> None:
         return
     try:
         found = read_config(place[0].read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        files.report.error("E140", f"`{place[1]}` is not UTF-8 text", span, "give a decoder model's config.json")
+        draft.bad.add("config")
+        return
     except (ValueError, OSError) as error:
         files.report.error("E140", f"`{place[1]}`: {error}", span, "give a decoder model's config.json")
         draft.bad.add("config")

@@ -6,13 +6,17 @@ reported twice.  What each error is called is decided in `hexdsl.lang.mistakes`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import lark
 
 from hexdsl.grammar.load import TooDeep, parser
-from hexdsl.ir.diagnostic import Diagnostic
-from hexdsl.lang.mistakes import Finding, Spot, tell
-from hexdsl.lang.scan import pieces
+from hexdsl.ir.diagnostic import Diagnostic, Label
+from hexdsl.lang.mistakes import tell
+from hexdsl.lang.scan import CLOSER, CLOSERS, pieces
 from hexdsl.lang.source import Source
+from hexdsl.lang.spot import Finding, Spot
+from hexdsl.lang.strings import unknown_escapes
 
 FAILURES = (lark.UnexpectedInput, TooDeep)
 """What parsing raises."""
@@ -70,19 +74,21 @@ def _end_of_code(lines: list[str], line: int) -> tuple[int, int]:
 
 
 def _mend(lines: list[str], finding: Finding, spot: Spot) -> None:
-    for number, text in zip(finding.lines, finding.instead or _skeletons(finding, spot), strict=True):
+    for number, text in zip(finding.lines, _skeletons(finding, spot), strict=True):
         lines[number - 1] = text
 
 
 def _skeletons(finding: Finding, spot: Spot) -> list[str]:
     """The braces of the finding's lines that have no partner there, on the last of them; the others empty."""
     opened = closed = 0
+    in_string = False  # an open one: a brace in it is real only where it closes its own line's
     for piece in pieces(spot.lines, finding.first, finding.last):
-        if piece.text == "{":
+        in_string |= piece.text == '"'
+        if piece.text == "{" and not in_string:
             opened += 1
         elif piece.text == "}" and opened:
             opened -= 1
-        elif piece.text == "}":
+        elif piece.text == "}" and not in_string:
             closed += 1
     closed = min(closed, spot.braces_before(finding.first))
     net = opened - closed
@@ -96,5 +102,20 @@ def _drop_before(lines: list[str], line: int) -> None:
     for piece in pieces(lines, 1, line):
         if depth == 0:
             start = piece.line
-        depth = max(0, depth + (piece.text in "([{") - (piece.text in ")]}"))
+        depth = max(0, depth + (piece.text in CLOSER) - (piece.text in CLOSERS))
     lines[: start - 1] = [""] * (start - 1)
+
+
+def bad_escapes(source: Source, strings: Iterable[lark.Token]) -> tuple[Diagnostic, ...]:
+    """The escapes in string tokens that have no meaning."""
+    return tuple(
+        _bad_escape(source, token, offset, text)
+        for token in sorted(strings, key=lambda token: token.start_pos or 0)
+        for offset, text in unknown_escapes(str(token))
+    )
+
+
+def _bad_escape(source: Source, token: lark.Token, offset: int, text: str) -> Diagnostic:
+    span = source.span(token.line or 1, (token.column or 1) + offset, len(text))
+    help = r"known are `\"`, `\\`, `\n`, `\t` and `\u00e9`; a backslash itself is `\\`"
+    return Diagnostic("S024", f"`{text}` is no escape", (Label(span),), help)

@@ -11,7 +11,8 @@ PIECE = re.compile(
     r"""
     "(?:\\.|[^"\\\n])*"                                                                 # a string
   | \#.*                                                                                # a comment
-  | \$?\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?(?:%|[A-Za-z]\w*)?(?:/[A-Za-z]\w*)*           # a number with its unit
+  | \$\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?[A-Za-z]*(?:/[A-Za-z]\w*)*                     # an amount of money
+  | \d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?(?:(?:%|[A-Za-z]\w*)(?:/[A-Za-z]\w*)*)?          # a number with its unit
   | [A-Za-z_]\w*                                                                        # a word
   | <-> | -> | <= | >= | == | != | \.\.
   | \S
@@ -23,6 +24,8 @@ CLOSERS = frozenset(CLOSER.values())
 OPERATORS = frozenset({"<=", ">=", "==", "!=", "<", ">", "+", "-", "*", "/", "..", "and", "or", "not", "in"})
 CONTINUES = OPERATORS | {",", "->", "<->"}
 """After one of these a newline does not end the statement (as in `hexdsl.grammar.load`)."""
+
+LONGEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class Piece:
         return self.text[0] == '"' and len(self.text) > 1
 
     @property
+    def is_comment(self) -> bool:
+        return self.text[0] == "#"
+
+    @property
     def ends_value(self) -> bool:
         word = self.is_word and self.text not in OPERATORS
         return word or self.is_number or self.is_string or self.text in CLOSERS
@@ -66,7 +73,17 @@ class Opener:
 def pieces(lines: Sequence[str], first: int = 1, last: int | None = None) -> Iterator[Piece]:
     """The pieces of lines `first` to `last`, comments left out."""
     for number, line in enumerate(lines[first - 1 : last], first):
-        yield from (Piece(m[0], number, m.start() + 1) for m in PIECE.finditer(line) if m[0][0] != "#")
+        yield from (piece for piece in pieces_of(line, number) if not piece.is_comment)
+
+
+def pieces_of(line: str, number: int) -> Iterator[Piece]:
+    """The pieces of one line; a comment is the last one."""
+    return (Piece(m[0], number, m.start() + 1) for m in PIECE.finditer(line))
+
+
+def shortened(text: str) -> str:
+    """A piece of the user's text, short enough for a message."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def until(stream: Iterable[Piece], line: int, column: int) -> Iterator[Piece]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 from typing import Any, cast
 
 import lark
@@ -13,6 +14,42 @@ from hexdsl.lang import nodes as n
 from hexdsl.lang.recover import FAILURES, bad_escapes, diagnose_all
 from hexdsl.lang.source import Source
 from hexdsl.lang.strings import unquote
+
+SYNTAX_CODES = MappingProxyType(
+    {
+        "S001": "a word or mark that does not fit",
+        "S002": "a string without its closing quote",
+        "S003": "a string in single quotes",
+        "S004": "a semicolon",
+        "S005": "a missing closing brace",
+        "S006": "a value set with a colon",
+        "S007": "a brace on a line of its own",
+        "S008": "a missing value",
+        "S009": "a block by indentation",
+        "S010": "a space between a number and its unit",
+        "S011": "a comment of another language",
+        "S012": "a bracket that closes nothing",
+        "S013": "a missing comma",
+        "S014": "a bracket that is never closed",
+        "S015": "a character that means nothing",
+        "S016": "a statement that is not whole",
+        "S017": "a missing equals sign",
+        "S018": "an equals sign where nothing can be set",
+        "S019": "two statements on one line",
+        "S020": "an operator of another language",
+        "S021": "a bracket closed by another kind",
+        "S022": "a chain of comparisons",
+        "S023": "an import without a string",
+        "S024": "an unknown escape in a string",
+        "S025": "a malformed number",
+        "S026": "a list in parentheses",
+        "S080": "brackets nested too deep",
+        "S081": "a value with too many operators",
+        "S090": "a file too large for a spec",
+        "S091": "a file that is not text",
+    }
+)
+"""Every code of a syntax message, with its title."""
 
 
 def parse(source: Source) -> n.Tree:
@@ -67,6 +104,9 @@ class _Builder:
         name, kind, default = parts
         return n.Param(span, str(name), self._span(name), kind and self._word(kind), self._optional(default))
 
+    def _default(self, _: Span, parts: list[Any]) -> n.Expr:
+        return cast("n.Expr", self.node(parts[0]))
+
     def _let(self, span: Span, parts: list[Any]) -> n.Let:
         name, value = parts
         return n.Let(span, str(name), self._span(name), self.node(value))
@@ -116,7 +156,7 @@ class _Builder:
     def _and(self, span: Span, parts: list[Any]) -> n.And:
         return n.And(span, *self._values(parts))
 
-    def _not(self, span: Span, parts: list[Any]) -> n.Not:
+    def _negation(self, span: Span, parts: list[Any]) -> n.Not:
         return n.Not(span, self.node(parts[0]))
 
     def _cmp(self, span: Span, parts: list[Any]) -> n.Compare:

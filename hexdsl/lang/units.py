@@ -149,8 +149,8 @@ ALIASES = MappingProxyType(
         **dict.fromkeys(("trillion",), "T"),
     }
 )
-PER_SECOND = re.compile(r"([KMGTP]i?)(b|bit|bits|B|bytes|FLOP|OP)p?s", re.IGNORECASE)
-WHOLE_NAMES = MappingProxyType({"bit": "b", "bits": "b", "bytes": "B"})
+PER_SECOND = re.compile(r"([KMGTP]|[KMGT]i)(b|bit|bits|B|bytes|FLOP|OP)p?s", re.IGNORECASE)
+WHOLE_NAMES = MappingProxyType({"bit": "b", "bits": "b", "bytes": "B", "flop": "FLOP", "op": "OP"})
 
 
 def _advice(text: str, unit: str, divides: bool) -> str:
@@ -171,8 +171,9 @@ def _replaced(text: str, unit: str, better: str) -> str:
 def _closest(unit: str) -> str | None:
     if unit in ALIASES:
         return ALIASES[unit]
-    if (rate := PER_SECOND.fullmatch(unit)) and (found := _in_any_case(rate[1] + WHOLE_NAMES.get(rate[2], rate[2]))):
-        return f"{found}/s"
+    if rate := PER_SECOND.fullmatch(unit):
+        name = WHOLE_NAMES.get(rate[2].lower(), rate[2])
+        return f"{rate[1].capitalize()}{name}/s"
     if unit.lower() in ALIASES:
         return ALIASES[unit.lower()]
     return _in_any_case(unit) or next(iter(difflib.get_close_matches(unit, SCALES, 1, 0.6)), None)

@@ -151,7 +151,11 @@ class Shape:
 
     def __init__(self, model: str, created: int, *, chat: bool) -> None:
         self._chat = chat
-        self._common = {"id": f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}", "created": created, "model": model}
+        self._common = {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}",
+            "created": created,
+            "model": model,
+        }
 
     def whole(self, text: str, finish: str, usage: dict[str, int]) -> dict[str, Any]:
         said = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}

@@ -64,6 +64,14 @@ class Checkpoint:
             raise RuntimeFault(f"{self._files[name]}: {error}") from None
 
     @cached_property
+    def end_tokens(self) -> frozenset[int]:
+        """The tokens that end an answer, from `generation_config.json`, else from `config.json`."""
+        path = self.folder / "generation_config.json"
+        stated = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.exists() else None
+        ends = self.config.eos_token_id if stated is None else stated
+        return frozenset(ends if isinstance(ends, list) else [] if ends is None else [ends])
+
+    @cached_property
     def _files(self) -> Mapping[str, Path]:
         """Tensor name to file."""
         index = self.folder / "model.safetensors.index.json"

@@ -24,7 +24,7 @@ class RuntimeFault(Exception):
 
 
 class ModelConfig(Ir):
-    """What is served: the name that clients send, the folder of the Hugging Face checkpoint, the type of its numbers."""
+    """What is served: the name that clients send, the Hugging Face checkpoint, the type of its numbers."""
 
     name: str = Field(min_length=1)
     path: str = Field(min_length=1)
@@ -110,7 +110,7 @@ class EngineConfig(Ir):
         end = 0
         for stage in self.stages:
             if stage.layers[0] != end or stage.layers[1] <= end:
-                raise ValueError(f"stages must cover the layers in order without gaps: {list(stage.layers)} after {end}")
+                raise ValueError(f"stages must cover the layers without gaps: {list(stage.layers)} after {end}")
             end = stage.layers[1]
         ranks = [rank for stage in self.stages for rank in stage.ranks]
         if ranks != list(range(len(ranks))):

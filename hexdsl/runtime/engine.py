@@ -16,7 +16,7 @@ from hexdsl.runtime.rank import Rank
 from hexdsl.runtime.scheduler import Sampling, Scheduler, Work
 from hexdsl.runtime.scheduler import Sequence as Scheduled
 from hexdsl.runtime.step import Step
-from hexdsl.runtime.text import Decoder, Detokenizer, StopFilter
+from hexdsl.runtime.text import Decode, Detokenizer, StopFilter
 
 BEAT = 60.0
 """Seconds without work after which an empty step goes round, so that no receive of an idle rank times out."""
@@ -61,9 +61,9 @@ class Job:
 class Engine:
     """`submit` and `cancel` may be called from any thread; `run` is the engine's own thread."""
 
-    def __init__(self, config: EngineConfig, rank: Rank, decoder: Decoder, end_tokens: frozenset[int]) -> None:
+    def __init__(self, config: EngineConfig, rank: Rank, decode: Decode, end_tokens: frozenset[int]) -> None:
         self.config, self._rank = config, rank
-        self._decoder, self._end_tokens = decoder, end_tokens
+        self._decode, self._end_tokens = decode, end_tokens
         self.scheduler = Scheduler(config.limits, config.kv, len(config.stages))
         self.measures = Measures(self.scheduler, self.waiting)
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -75,14 +75,16 @@ class Engine:
     def waiting(self) -> int:
         return len(self.scheduler.waiting) + self._inbox.qsize()
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling, stops: Sequence[str], emit: Callable[[Event], None]) -> int:
+    def submit(
+        self, prompt: Sequence[int], sampling: Sampling, stops: Sequence[str], emit: Callable[[Event], None]
+    ) -> int:
         """Queues a request and returns its number.  Raises `Busy` where the queue is full, `Stopping` at the end."""
         if self._stopping:
             raise Stopping
         if self.waiting() >= self.config.limits.max_queue + self._seats():
             raise Busy
         sequence = Scheduled(next(self._ids), tuple(prompt), sampling)
-        job = Job(sequence, Detokenizer(self._decoder, prompt), StopFilter(stops), emit)
+        job = Job(sequence, Detokenizer(self._decode, prompt), StopFilter(stops), emit)
         self._inbox.put(lambda: self._enter(job))
         return sequence.id
 
@@ -195,4 +197,3 @@ class Engine:
             job.emit(Event(error="the server is stopping"))
         self._send(Step("stop"))
         self._rank.pipe.flush()
-

@@ -13,8 +13,8 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
-
-from torch.distributed import Store
+from datetime import timedelta
+from typing import Protocol
 
 KEY = "hexc/lifeline"
 TOKEN = 32
@@ -23,6 +23,14 @@ PATIENCE = 10.0
 """Seconds for a connection to say who it is."""
 
 OnLost = Callable[[int], None]
+
+
+class Store(Protocol):
+    """torch's key-value store at the meeting place: strings in, bytes out, `get` waits."""
+
+    def set(self, key: str, value: str) -> None: ...
+    def get(self, key: str) -> bytes: ...
+    def wait(self, keys: list[str], timeout: timedelta) -> None: ...
 
 
 class Hub:
@@ -35,13 +43,17 @@ class Hub:
         self._peers: dict[int, socket.socket] = {}
         self._server = socket.create_server((host, 0), family=_family(host))
         self._thread = threading.Thread(target=self._run, name="lifeline", daemon=True)
-        self._thread.start()
         store.set(KEY, f"{self._server.getsockname()[1]} {self._token}")
+        self._thread.start()
 
-    def close(self, seconds: float) -> None:
-        """From now on the end of a peer is expected; waits until all have left."""
+    def expect_the_end(self) -> None:
+        """From now on a peer that leaves is not lost."""
         self._closing.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether all peers have left within some seconds."""
         self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         with self._server:

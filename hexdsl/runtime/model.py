@@ -57,7 +57,7 @@ class Stage:
 
     @torch.inference_mode()
     def hidden(self, step: Step, incoming: Tensor | None) -> Tensor:
-        """[T, width] after this rank's layers.  `incoming` [T, width] comes from the stage before, None on the first."""
+        """[T, width] after this rank's layers.  `incoming` [T, width] is of the stage before, None on the first."""
         hidden = self._embed(step) if incoming is None else incoming
         paged = page(step.chunks, self.pools, self.block_tokens, self.device)
         places = paged.positions[None]
@@ -70,13 +70,14 @@ class Stage:
     @torch.inference_mode()
     def logits(self, step: Step, hidden: Tensor) -> Tensor:
         """[draws, vocabulary], float32, after the chunks that have a draw.  The whole last stage must call this."""
-        assert self.part.norm is not None and self.part.head is not None
+        assert self.part.norm
+        assert self.part.head
         rows = torch.tensor(list(_last_rows(step)), dtype=torch.long, device=self.device)
         logits: Tensor = self.part.head(self.part.norm(hidden[rows]))
         return logits
 
     def _embed(self, step: Step) -> Tensor:
-        assert self.part.embedding is not None
+        assert self.part.embedding
         ids = [token for chunk in step.chunks for token in chunk.tokens]
         embedded: Tensor = self.part.embedding(torch.tensor(ids, device=self.device))
         return embedded
@@ -91,7 +92,7 @@ def _last_rows(step: Step) -> Iterator[int]:
 
 
 def build(config: EngineConfig, checkpoint: Checkpoint, rank: int, team: Team) -> Stage:
-    """Loads this rank's layers and allocates its KV pools.  Raises `RuntimeFault` where plan and checkpoint disagree."""
+    """Loads this rank's layers and allocates its KV pools.  Raises `RuntimeFault` where config and weights disagree."""
     count = checkpoint.config.num_hidden_layers
     if config.stages[-1].layers[1] != count:
         raise RuntimeFault(f"{checkpoint.folder} has {count} layers, the stages cover {config.stages[-1].layers[1]}")

@@ -44,7 +44,7 @@ class Team:
 
 
 def head_dim(config: PretrainedConfig) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def local_config(config: PretrainedConfig, tp: int) -> PretrainedConfig:

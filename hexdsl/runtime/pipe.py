@@ -67,7 +67,7 @@ class Pipe:
             return self._own.popleft()
         tokens = torch.empty(count, dtype=torch.int64)
         dist.recv(tokens, self.leader_of_last)
-        return tokens.tolist()  # type: ignore[no-any-return]
+        return tokens.tolist()
 
     def flush(self) -> None:
         """Waits until everything sent has arrived."""

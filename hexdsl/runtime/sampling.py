@@ -21,7 +21,7 @@ def choose(logits: Tensor, draws: Sequence[Draw]) -> list[int]:
 
 
 def _nucleus(row: Tensor, draw: Draw) -> int:
-    """The smallest set of likeliest tokens whose mass reaches top_p (Holtzman et al., 2020), inverted at one uniform."""
+    """One of the likeliest tokens whose mass together reaches top_p (Holtzman et al., 2020)."""
     probabilities = torch.softmax(row.double() / draw.temperature, dim=-1)
     ranked, order = probabilities.sort(descending=True, stable=True)
     mass = ranked.cumsum(dim=0)

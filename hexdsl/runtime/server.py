@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 from transformers import PreTrainedTokenizerBase
 
 from hexdsl.runtime.api import (
@@ -126,16 +127,14 @@ class Replica:
         self, request: Request, asked: CompletionRequest | ChatRequest, prompt: list[int], most: int, *, chat: bool
     ) -> Response:
         self._check_fits(prompt, most)
-        sampling = Sampling(most, asked.temperature, asked.top_p, asked.fixed_seed)
-        events = self._events(prompt, sampling, asked.stops)
+        ticket = self._submit(prompt, Sampling(most, asked.temperature, asked.top_p, asked.fixed_seed), asked.stops)
         shape = Shape(self._name, int(time.time()), chat=chat)
         if asked.stream:
-            pieces = _stream(events, shape, len(prompt), with_usage=asked.stream_options.include_usage)
-            return StreamingResponse(pieces, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        return await unless_gone(request, _whole(events, shape, len(prompt)))
+            return EventStream(ticket, _stream(ticket, shape, with_usage=asked.stream_options.include_usage))
+        with closing(ticket):
+            return await unless_gone(request, _whole(ticket, shape))
 
-    def _events(self, prompt: list[int], sampling: Sampling, stops: list[str]) -> AsyncIterator[Event]:
-        """Submits now, so that a full queue is told before a stream begins; the iterator cancels when it is closed."""
+    def _submit(self, prompt: list[int], sampling: Sampling, stops: list[str]) -> Ticket:
         loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Event]()
 
         def emit(event: Event) -> None:
@@ -149,49 +148,74 @@ class Replica:
             raise BadRequest("the queue is full, try again later", status=429, code="queue_full") from None
         except Stopping:
             raise BadRequest("the server is stopping", status=503) from None
-        return self._drain(number, arrived)
-
-    async def _drain(self, number: int, arrived: asyncio.Queue[Event]) -> AsyncIterator[Event]:
-        try:
-            last = False
-            while not last:
-                event = await arrived.get()
-                yield event
-                last = event.last
-        finally:
-            self.engine.cancel(number)
+        return Ticket(self.engine, number, len(prompt), arrived)
 
 
-async def _whole(events: AsyncIterator[Event], shape: Shape, prompt: int) -> Response:
-    text = []
-    async with aclosing(events):  # type: ignore[type-var]
-        async for event in events:
-            text.append(event.text)
-    if event.error:
-        raise BadRequest(event.error, status=503)
-    return JSONResponse(shape.whole("".join(text), event.finish or "stop", usage(prompt, event.tokens)))
+@dataclass(frozen=True)
+class Ticket:
+    """A submitted request: its events as they come; closing it cancels what is left of it."""
+
+    engine: Engine
+    number: int
+    prompt: int
+    arrived: asyncio.Queue[Event]
+
+    async def events(self) -> AsyncIterator[Event]:
+        last = False
+        while not last:
+            event = await self.arrived.get()
+            last = event.last
+            yield event
+
+    def close(self) -> None:
+        self.engine.cancel(self.number)
 
 
-async def _stream(events: AsyncIterator[Event], shape: Shape, prompt: int, *, with_usage: bool) -> AsyncIterator[str]:
-    """Server-sent events, ended by [DONE]."""
-    async with aclosing(events):  # type: ignore[type-var]
-        if first := shape.first():
-            yield _sse(first)
-        async for event in events:
-            if event.error:
-                yield _sse(error_body(event.error, "server_error"))
-            elif event.text or event.finish:
-                yield _sse(shape.piece(event.text, event.finish))
-        if with_usage:
-            yield _sse(shape.usage(usage(prompt, event.tokens)))
-        yield "data: [DONE]\n\n"
+class EventStream(StreamingResponse):
+    """Server-sent events; the request is cancelled when the client goes away, even before the first byte."""
+
+    def __init__(self, ticket: Ticket, pieces: AsyncIterator[str]) -> None:
+        super().__init__(pieces, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._ticket = ticket
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with closing(self._ticket):
+            await super().__call__(scope, receive, send)
+
+
+async def _whole(ticket: Ticket, shape: Shape) -> Response:
+    text, tokens, finish = [], 0, "stop"
+    async for event in ticket.events():
+        if event.error:
+            raise BadRequest(event.error, status=503)
+        text.append(event.text)
+        tokens, finish = event.tokens, event.finish or finish
+    return JSONResponse(shape.whole("".join(text), finish, usage(ticket.prompt, tokens)))
+
+
+async def _stream(ticket: Ticket, shape: Shape, *, with_usage: bool) -> AsyncIterator[str]:
+    """Chunks, then [DONE]."""
+    tokens = 0
+    if first := shape.first():
+        yield _sse(first)
+    async for event in ticket.events():
+        if event.error:
+            yield _sse(error_body(event.error, "server_error"))
+        elif event.text or event.finish:
+            yield _sse(shape.piece(event.text, event.finish))
+        tokens = event.tokens
+    if with_usage:
+        yield _sse(shape.usage(usage(ticket.prompt, tokens)))
+    yield "data: [DONE]\n\n"
 
 
 def _sse(data: dict[str, Any]) -> str:
     return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
-def make_app(engine: Engine, tokenizer: PreTrainedTokenizerBase, vocab: int, stages: Sequence[dict[str, Any]]) -> Starlette:
+def make_app(
+    engine: Engine, tokenizer: PreTrainedTokenizerBase, vocab: int, stages: Sequence[dict[str, Any]]
+) -> Starlette:
     replica = Replica(engine, tokenizer, vocab, stages, int(time.time()), asyncio.Lock())
     routes = [
         Route("/v1/completions", replica.completions, methods=["POST"]),

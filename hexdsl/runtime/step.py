@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How to choose the token after a chunk.  `index` counts the request's output tokens: with `seed` it fixes the draw."""
+    """How to choose the token after a chunk.  `index`, the token's number in the answer, and `seed` fix the draw."""
 
     temperature: float
     top_p: float

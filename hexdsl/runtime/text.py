@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -16,9 +15,11 @@ CONTEXT = 6
 UNFINISHED = "\ufffd"
 """What a decoder puts for bytes that are not yet a whole character."""
 
+LONGEST_CHARACTER = 4
+"""Bytes, and so at most tokens: after as many it is no character that still comes."""
 
-class Decoder(Protocol):
-    def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str: ...
+
+Decode = Callable[[list[int]], str]
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -31,35 +32,39 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-class Detokenizer:
-    """Incremental decoding: each token is decoded with those before it since the last word that came out whole."""
+def reader(tokenizer: PreTrainedTokenizerBase) -> Decode:
+    """Tokens to text without the special ones."""
+    return lambda tokens: str(tokenizer.decode(tokens, skip_special_tokens=True))
 
-    def __init__(self, decoder: Decoder, prompt: Sequence[int]) -> None:
-        self._decoder = decoder
+
+class Detokenizer:
+    """Incremental decoding: each token is decoded with those before it since the last text that came out whole."""
+
+    def __init__(self, decode: Decode, prompt: Sequence[int]) -> None:
+        self._decode = decode
         self._tokens = list(prompt[-CONTEXT:])
-        self._known = self._decode()
+        self._known = decode(self._tokens)
+        self._held = 0
 
     def push(self, token: int) -> str:
         """The text that this token completes; empty while a character is unfinished."""
         self._tokens.append(token)
-        text = self._decode()
-        if text.endswith(UNFINISHED):
+        text = self._decode(self._tokens)
+        self._held += 1
+        if text.endswith(UNFINISHED) and self._held < LONGEST_CHARACTER:
             return ""
         return self._advance(text)
 
     def flush(self) -> str:
         """What is left at the end, unfinished characters as replacement marks."""
-        return self._advance(self._decode())
+        return self._advance(self._decode(self._tokens))
 
     def _advance(self, text: str) -> str:
         fresh = text[len(self._known) :]
-        if fresh:
-            self._tokens = self._tokens[-CONTEXT:]
-            self._known = self._decode()
+        self._held = 0
+        self._tokens = self._tokens[-CONTEXT:]
+        self._known = self._decode(self._tokens)
         return fresh
-
-    def _decode(self) -> str:
-        return self._decoder.decode(self._tokens, skip_special_tokens=True)
 
 
 class StopFilter:

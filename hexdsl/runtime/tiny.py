@@ -1,4 +1,4 @@
-"""Tiny deterministic checkpoints, so that an engine can be tried without a download: `python -m hexdsl.runtime.tiny DIR`.
+"""Tiny deterministic checkpoints, to try an engine without a download: `python -m hexdsl.runtime.tiny DIR`.
 
 The weights are random (seeded): the text means nothing, but every part of the engine works on it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,10 +31,10 @@ CHAT_TEMPLATE = (
 
 
 def make(folder: Path, kind: Kind = "llama", *, layers: int = 4, seed: int = 0, max_context: int = 512) -> Path:
-    """Writes a checkpoint (0.7 M float32 parameters, 4 heads, 2 KV heads) with a byte-level tokenizer; returns `folder`."""
+    """Writes a checkpoint (0.7 M parameters, 4 heads, 2 KV heads) with a byte-level tokenizer; returns `folder`."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
-    model = _model(kind, layers, max_context, len(tokenizer)).to(torch.float32)
+    model = _model(kind, layers, max_context, len(tokenizer))
     for parameter in model.parameters():
         # Larger than the usual 0.02, so that the likeliest token is well ahead and the text does not repeat itself.
         torch.nn.init.normal_(parameter, std=0.1 if parameter.dim() > 1 else 0.0, mean=float(parameter.dim() == 1))
@@ -48,11 +48,11 @@ def _hush(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     """Makes the bytes that are not ASCII letters or spaces unlikely, so that answers can be read."""
     odd = [i for token, i in tokenizer.get_vocab().items() if not token.replace("\u0120", "").isascii() or i < 3]
     with torch.no_grad():
-        model.get_output_embeddings().weight[odd] *= 0.1
+        model.get_output_embeddings().weight[odd] *= 0.1  # type: ignore[no-untyped-call]
 
 
 def _model(kind: Kind, layers: int, max_context: int, vocab: int) -> PreTrainedModel:
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": vocab,
         "hidden_size": 128,
         "intermediate_size": 256,
@@ -80,7 +80,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     raw.train_from_iterator([CORPUS], trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=raw,
         pad_token="<pad>",
         bos_token="<s>",

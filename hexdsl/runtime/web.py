@@ -1,4 +1,4 @@
-"""What the replica's server and the router share: API key, body bound, errors in OpenAI's shape, clean stop.  No torch."""
+"""What the replica's server and the router share: API key, body bound, errors in OpenAI's shape.  No torch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import hmac
 import os
-import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import uvicorn
@@ -40,7 +39,8 @@ class ApiKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/v1/") and not self._allowed(scope):
-            body = error_body(f"a valid API key is wanted: Authorization: Bearer ${KEY_VARIABLE}", "authentication_error")
+            words = f"a valid API key is wanted: Authorization: Bearer ${KEY_VARIABLE}"
+            body = error_body(words, "authentication_error")
             await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -109,31 +109,30 @@ HANDLERS: dict[Any, Any] = {BadRequest: on_bad_request, HTTPException: on_http_e
 class Server(uvicorn.Server):
     """uvicorn with exit code 0 on SIGTERM and SIGINT; its own handling would end the process by the signal."""
 
-    def __init__(self, app: ASGIApp, on_stop: Callable[[], None] = lambda: None) -> None:
-        quiet = {"log_level": "error", "access_log": False, "server_header": False}
-        super().__init__(uvicorn.Config(app, timeout_graceful_shutdown=GRACE, **quiet))  # type: ignore[arg-type]
-        self._on_stop = on_stop
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False)
+        config.timeout_graceful_shutdown = GRACE
+        super().__init__(config)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
-    def end(self, *_: object) -> None:
-        """Stops serving, from any thread or a signal handler."""
-        self._on_stop()
+    def end(self) -> None:
+        """Stops serving, from any thread."""
         self.should_exit = True
 
-    def serve_until_stopped(self, listener: socket.socket) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self.end)
-        self.run(sockets=[listener])
 
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that does not listen yet, so that clients are refused until the server is ready.
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.  Raises `RuntimeFault` where the port is taken or the host is not ours."""
+    Raises `RuntimeFault` where the port is taken or the host is not ours.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
     except OSError as error:
         raise RuntimeFault(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-
+    return bound

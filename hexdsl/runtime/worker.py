@@ -8,65 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
-
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost peer is told in our one line
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-
-import json
-import signal
-import socket
-import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-import torch.distributed as dist
-
-from hexdsl.runtime.checkpoint import Checkpoint, open_checkpoint
 from hexdsl.runtime.config import EngineConfig, RuntimeFault, faults_to_exit, read
-from hexdsl.runtime.engine import Engine
-from hexdsl.runtime.lifeline import Hub, Line
-from hexdsl.runtime.model import Stage, build
-from hexdsl.runtime.parallel import Team
-from hexdsl.runtime.pipe import pipe_for
-from hexdsl.runtime.rank import Rank
-from hexdsl.runtime.text import load_tokenizer
+from hexdsl.runtime.signals import on_stop_signal
+from hexdsl.runtime.stopping import Stopping
 
-TIMEOUT = timedelta(minutes=5)
-"""For the ranks to meet, and for one step; idle ranks hear a beat more often."""
-
-LEAVE = 5.0
-"""Seconds that the other ranks have to end."""
-
-
-class Worker:
-    """What a rank has while it runs."""
-
-    def __init__(self, config: EngineConfig, rank: int) -> None:
-        self.config, self.rank = config, rank
-        self.name = f"{config.replica} rank {rank}"
-        self._failing = threading.Lock()
-
-    def fail(self, why: str) -> NoReturn:
-        """Ends the process at once with one line on stderr: threads may be stuck in a receive."""
-        self._failing.acquire()
-        print(f"{self.name}: {why}", file=sys.stderr, flush=True)
-        os._exit(1)
-
-    def lost(self, other: int) -> None:
-        self.fail(f"rank {other} is gone; stopping")
-
-    def guard(self, work: Callable[[], None]) -> None:
-        """Runs `work`; a failure ends the process.  A lost peer is best named by the lifeline, so it goes first."""
-        try:
-            work()
-        except Exception as error:
-            time.sleep(0.5)
-            self.fail(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}")
+QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+"""A lost peer is told in one line of ours, not in a library's stack trace."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -76,6 +26,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     with faults_to_exit("worker"):
         config = read(options.config, EngineConfig)
-        if not 0 <= options.rank < config.world:
-            raise RuntimeFault(f"--rank {options.rank}: {options.config} has ranks 0 to {config.world - 1}")
-        run(Worker(config, options.rank))
+        _check_place(config, options.rank)
+        stopping = Stopping()
+        on_stop_signal(stopping.ask)
+        os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+        from hexdsl.runtime.process import run  # torch's threads must start after the signals are blocked
+
+        run(config, options.rank, stopping)
+
+
+def _check_place(config: EngineConfig, rank: int) -> None:
+    if not 0 <= rank < config.world:
+        raise RuntimeFault(f"--rank {rank}: replica {config.replica} has ranks 0 to {config.world - 1}")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise RuntimeFault(f"{name} is not set: it says where the ranks of replica {config.replica} meet")
+    if not os.environ["MASTER_PORT"].isdigit():
+        raise RuntimeFault(f"MASTER_PORT is `{os.environ['MASTER_PORT']}`, not a port number")
+
+
+if __name__ == "__main__":
+    main()

@@ -121,6 +121,9 @@ def test_node_limit_leaves_a_solution_with_its_gap() -> None:
     worth = s.value(model.worth)
     full = s.solve(hard_knapsack())
     assert (short.status, short.stopped_by) == ("feasible", "nodes")
+    assert short.objective is not None
+    assert short.bound is not None
+    assert full.objective is not None
     assert worth == pytest.approx(short.objective)
     assert short.objective <= full.objective <= short.bound + 1e-6
     assert short.gap == pytest.approx((short.bound - short.objective) / short.objective)
@@ -148,6 +151,7 @@ def test_warm_start_is_used() -> None:
     warm = s.solve(again, s.Limits(max_nodes=0), warm_start=True)
     cold = s.solve(hard_knapsack(), s.Limits(max_nodes=0))
     assert warm.objective == pytest.approx(full.objective)
+    assert full.objective is not None
     assert cold.objective is None or cold.objective < full.objective
 
 

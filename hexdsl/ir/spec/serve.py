@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from hexdsl.ir.base import Ir
-from hexdsl.ir.quantity import Share, Tokens
+from hexdsl.ir.quantity import Count, Share, Tokens
 from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.metrics import SERVE, MetricInfo
 from hexdsl.ir.spec.model import Model
@@ -85,6 +85,7 @@ class Serve(Ir):
         description="share of a GPU's memory that the engine may fill",
         json_schema_extra={"pin": "utilization = 90%"},
     )
+    max_batch: Count = Field(256, description="requests that one replica may run together")
     routing: Routing = Field(Weighted(), description="how a replica is chosen for a request")
     on_change: OnChange = Field(OnChange(), description="what happens when machines or load change")
     think: Think | None = Field(None, description="reasoning branches")

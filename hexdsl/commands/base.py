@@ -1,0 +1,77 @@
+"""What commands share: their output, the spec that they were given, and how errors are said."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hexdsl.ir.diagnostic import Diagnostic, SpecError
+    from hexdsl.lang.resolve import Loaded
+    from hexdsl.lang.source import Source
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command says: data for stdout, talk for stderr, and the exit code."""
+
+    data: str = ""
+    talk: str = ""
+    code: int = 0
+
+
+def as_json(value: Any) -> str:
+    """JSON as hexc prints it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def spec_of(args: argparse.Namespace, path: str) -> Loaded:
+    """The checked spec that a command was given.  Raises SpecError."""
+    from hexdsl.ir.diagnostic import Diagnostic, UsageError
+    from hexdsl.lang.resolve import Options, load_file
+
+    if args.from_json:
+        from hexdsl.api import load_json
+        from hexdsl.lang.source import read_source
+
+        return load_json(read_source(Path(path), Path(path).name).text, path)
+    defines = []
+    for text in args.defines:
+        name, found, value = text.partition("=")
+        if not found or not name.strip() or not value.strip():
+            raise UsageError([Diagnostic("E031", f"`-D {text}` is not NAME=VALUE", (), "write `-D rate=20req/s`")])
+        defines.append((name.strip(), value.strip()))
+    options = Options(tuple(defines), tuple(map(Path, args.params)), tuple(map(Path, args.allow_path)))
+    return load_file(Path(path), options)
+
+
+def failed(error: SpecError, args: argparse.Namespace) -> Output:
+    """The output and exit code of a user's error."""
+    from hexdsl.ir.diagnostic import LimitError, NoPlanError, UsageError
+
+    codes = {UsageError: 2, NoPlanError: 3, LimitError: 4}
+    code = next((c for kind, c in codes.items() if isinstance(error, kind)), 1)
+    return said(error.diagnostics, sources_of(error, args), args, code)
+
+
+def sources_of(error: SpecError, args: argparse.Namespace) -> Mapping[str, Source]:
+    """The sources that an error's labels point into."""
+    known: Mapping[str, Source] = getattr(error, "sources", None) or getattr(args, "sources", {})
+    return known
+
+
+def said(
+    diagnostics: tuple[Diagnostic, ...], sources: Mapping[str, Source], args: argparse.Namespace, code: int
+) -> Output:
+    """Diagnostics as text on stderr, or as JSON on stdout."""
+    from hexdsl.lang.diagnostics import render, to_json
+
+    if args.json:
+        return Output(data=as_json(to_json(diagnostics, sources)), code=code)
+    errors = sum(d.severity == "error" for d in diagnostics)
+    tail = f"\n\n{errors} error{'s' * (errors != 1)}" if errors > 1 else ""
+    return Output(talk=render(diagnostics, sources, color=args.color) + tail, code=code)

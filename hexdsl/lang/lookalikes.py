@@ -1,0 +1,28 @@
+"""Characters that word processors and web pages put where a spec wants an ASCII mark."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+SPACES = frozenset("\u00a0\u2002\u2003\u2009\u200a\u202f\u3000\ufeff\u200b")
+"""No-break, wide, thin and zero-width spaces."""
+
+LOOKALIKES = MappingProxyType(
+    {
+        **dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"'),  # double quotes
+        **dict.fromkeys("\u2018\u2019\u00b4`", '"'),  # single quotes, accents
+        **dict.fromkeys("\u2013\u2014\u2212", "-"),  # dashes, minus
+        **dict.fromkeys("\u00d7\u00b7", "*"),
+        **dict.fromkeys("\u2264\u2a7d", "<="),
+        **dict.fromkeys("\u2265\u2a7e", ">="),
+        **dict.fromkeys("\u00b5\u03bc", "us"),  # the micro sign of a time
+        **dict.fromkeys("\u20ac\u00a3", "$"),  # other currencies
+        "\u2260": "!=",
+        "\u2192": "->",
+        "\u2194": "<->",
+        "\u00f7": "/",
+        "\u2026": "..",
+        "\uff0c": ",",
+        "\uff1a": "=",
+    }
+)

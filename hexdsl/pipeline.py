@@ -1,0 +1,72 @@
+"""The order of passes, once, for every workflow.  Whoever wants to see the compiler reads this file."""
+
+from __future__ import annotations
+
+from hexdsl import __version__
+from hexdsl.ir.diagnostic import Diagnostic, NoPlanError, UsageError
+from hexdsl.ir.plan import Plan
+from hexdsl.ir.spec import Spec, Workflow
+from hexdsl.ir.values import suggestion
+from hexdsl.passes.base import After, Pass, run_passes
+from hexdsl.passes.inventory import inventory
+from hexdsl.passes.precision import precision
+from hexdsl.passes.serve.groups import groups
+from hexdsl.passes.serve.predict import predict
+from hexdsl.passes.serve.price import price
+from hexdsl.passes.serve.route import route
+from hexdsl.passes.serve.verify import verify
+
+SERVE = (
+    Pass(inventory, gives=("machines",)),
+    Pass(precision, gives=("precision",)),
+    Pass(groups, needs=("machines", "precision"), gives=("replicas",)),
+    Pass(route, needs=("replicas",), gives=("routes",)),
+    Pass(price, needs=("replicas",), gives=("cost",)),
+    Pass(predict, needs=("replicas", "routes", "cost"), gives=("predictions", "rules")),
+    Pass(verify, needs=("replicas", "routes", "predictions"), gives=("verified",)),
+)
+
+PIPELINES: dict[str, tuple[Pass, ...]] = {"serve": SERVE}
+"""Workflow kind to its passes.  Kinds that are missing are parsed and checked, but not planned yet."""
+
+
+def plan_spec(spec: Spec, workflow: str | None, after: After) -> Plan:
+    """The plan of one workflow of a spec.  Raises NoPlanError (P001 to P008) or UsageError (P005)."""
+    chosen = choose(spec, workflow)
+    passes = PIPELINES.get(kind_of(chosen))
+    if passes is None:
+        planned = ", ".join(f"`{k}`" for k in PIPELINES)
+        message = f"`{kind_of(chosen)}` workflows are checked, but not planned yet (`{chosen.name}`)"
+        raise NoPlanError([Diagnostic("P003", message, (), f"planned today: {planned}")])
+    return run_passes(passes, start(spec, chosen), after)
+
+
+def start(spec: Spec, workflow: Workflow) -> Plan:
+    """The empty plan of a workflow: what the first pass is given."""
+    return Plan(
+        hexc_version=__version__,
+        spec_digest=spec.digest(),
+        name=workflow.name,
+        workflow=workflow,
+        defaults=tuple(d for d in spec.defaults if workflow.name in d.place.split() or d.place.startswith("workload")),
+    )
+
+
+def choose(spec: Spec, name: str | None) -> Workflow:
+    """The workflow that is meant.  Raises UsageError where that is not clear."""
+    names = [w.name for w in spec.workflows]
+    if not names:
+        help_ = "add a workflow block such as `serve NAME { model = ..., on = ... }`"
+        raise UsageError([Diagnostic("P007", f"`{spec.name}` declares no workflow", (), help_)])
+    if name is None and len(names) > 1:
+        help_ = "choose one: " + ", ".join(f"`--workflow {n}`" for n in names)
+        raise UsageError([Diagnostic("P005", f"`{spec.name}` declares {len(names)} workflows", (), help_)])
+    found = next((w for w in spec.workflows if name in (None, w.name)), None)
+    if found is None:
+        raise UsageError([Diagnostic("P005", f"there is no workflow `{name}`", (), suggestion(str(name), names))])
+    return found
+
+
+def kind_of(workflow: Workflow) -> str:
+    """`serve`, `cascade`, ..."""
+    return type(workflow).KIND

@@ -1,0 +1,146 @@
+"""From the nouns of a spec to those of the cost model: conversion only, no decision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+
+from hexdsl.costs.arch import Arch, Experts, Latent, tp_divides
+from hexdsl.costs.gpu import Formats, Link
+from hexdsl.costs.gpu import Gpu as GpuCost
+from hexdsl.costs.memory import Engine
+from hexdsl.costs.serving import Load
+from hexdsl.ir.plan import Plan
+from hexdsl.ir.spec.cluster import Cluster, Nodes
+from hexdsl.ir.spec.gpu import FORMATS, Gpu
+from hexdsl.ir.spec.model import Model
+from hexdsl.ir.spec.serve import Serve
+from hexdsl.ir.spec.workload import Workload
+from hexdsl.passes.inventory import groups_of
+from hexdsl.passes.precision import formats_on
+
+STEP_TOKENS = 2048
+"""Prompt tokens that an engine takes into one step (chunked prefill)."""
+
+
+def gpu_of(gpu: Gpu) -> GpuCost:
+    """A GPU as the cost model wants it; fp16 stands in for bf16 and the reverse where only one is given."""
+    flops = {f: rate for f in FORMATS if (rate := getattr(gpu, f)) is not None}
+    return GpuCost(gpu.name, gpu.memory, gpu.bandwidth, flops, gpu.usable, gpu.reserve)
+
+
+def arch_of(model: Model) -> Arch:
+    """An architecture as the cost model wants it: with latent attention, `head_dim` leaves out the rotary part."""
+    head = model.head_dim or model.hidden // model.heads
+    rope = 0 if model.kv_lora_rank is None else model.rope_head_dim or 64
+    return Arch(
+        layers=model.layers,
+        hidden=model.hidden,
+        heads=model.heads,
+        kv_heads=model.kv_heads or model.heads,
+        head_dim=head - rope,
+        ffn=model.ffn,
+        vocab=model.vocab,
+        tied=model.tied,
+        max_context=model.context,
+        experts=_experts(model),
+        latent=_latent(model),
+    )
+
+
+def _experts(model: Model) -> Experts | None:
+    if model.experts is None:
+        return None
+    per_token = model.experts_per_token or 1
+    return Experts(model.experts, per_token, model.expert_ffn or model.ffn, model.shared_experts, model.dense_layers)
+
+
+def _latent(model: Model) -> Latent | None:
+    if model.kv_lora_rank is None:
+        return None
+    head = model.head_dim or model.hidden // model.heads
+    return Latent(model.kv_lora_rank, model.rope_head_dim or 64, model.v_head_dim or head, model.q_lora_rank)
+
+
+def formats_of(gpu: Gpu, model: Model) -> Formats:
+    """The number formats of a model on a GPU, as the `precision` pass settles them."""
+    found = formats_on(gpu, model)
+    return Formats(found.weights, found.compute, found.kv, model.weights.group)
+
+
+def engine_of(serve: Serve) -> Engine:
+    """The limits of the serving engine."""
+    return Engine(serve.utilization, STEP_TOKENS, serve.max_batch)
+
+
+def load_of(serve: Serve) -> Load:
+    """Mean prompt and output lengths."""
+    work = workload_of(serve)
+    return Load(work.prompt.mean, max(1.0, work.output.mean))
+
+
+def workload_of(serve: Serve) -> Workload:
+    """The load, or the default one."""
+    return serve.workload or Workload(name="default")
+
+
+def arrivals_of(serve: Serve) -> float | None:
+    """Requests per second that arrive, None where the load is not limited."""
+    arrivals = workload_of(serve).arrivals
+    return None if arrivals is None else arrivals.rate
+
+
+@dataclass(frozen=True)
+class Network:
+    """Links by group of machines: inside a machine, among the machines of a group, between groups."""
+
+    inside: dict[str, Link | None]
+    between: dict[tuple[str, str], Link]
+
+    def link(self, left: str, right: str) -> Link | None:
+        """The link between two different machines of these groups, None where there is no way."""
+        return self.between.get((left, right))
+
+
+def network_of(cluster: Cluster) -> Network:
+    """The network of a cluster.
+
+    Groups without a direct link reach each other over others: the path with the least latency, at the bandwidth of
+    its narrowest link.  Machines of one group use `within`, else their network card, else there is no way.
+    """
+    groups = groups_of(cluster)
+    between = {(n.name, n.name): link for n in groups if (link := _within(cluster, n)) is not None}
+    graph = nx.Graph()
+    graph.add_nodes_from(n.name for n in groups)
+    for link in cluster.links:
+        graph.add_edge(link.left, link.right, latency=link.latency, link=Link(link.bandwidth, link.latency))
+    for left, paths in sorted(nx.all_pairs_dijkstra_path(graph, weight="latency")):
+        for right, path in sorted(paths.items()):
+            hops = [graph.edges[a, b]["link"] for a, b in zip(path, path[1:], strict=False)]
+            if hops:
+                between[left, right] = Link(min(h.bandwidth for h in hops), sum(h.latency_s for h in hops))
+    return Network({n.name: _inside(n) for n in groups}, between)
+
+
+def _within(cluster: Cluster, group: Nodes) -> Link | None:
+    found = next((w for w in cluster.within if w.name == group.name), None)
+    if found is not None:
+        return Link(found.bandwidth, found.latency)
+    return Link(group.nic, 20e-6) if group.nic is not None else None
+
+
+def _inside(group: Nodes) -> Link | None:
+    total = group.interconnect or group.gpus.gpu.link
+    # Datasheets give both directions together; a ring or a transfer uses one.
+    return Link(total / 2) if total is not None else None
+
+
+def tp_degrees(arch: Arch, most: int) -> tuple[int, ...]:
+    """Tensor-parallel degrees up to `most` that an engine can split this model into."""
+    return tuple(t for t in range(1, most + 1) if tp_divides(arch, t))
+
+
+def group_named(plan: Plan, name: str) -> Nodes:
+    """The group of machines of this name."""
+    return next(g for g in groups_of(plan.workflow.on) if g.name == name)

@@ -1,0 +1,143 @@
+"""A serve plan as processes: one per rank of each replica, and a router in front."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from hexdsl.ir.launch import Check, Launch, Port, Process, Ready
+from hexdsl.ir.plan import Device, Plan, Replica, Stage
+from hexdsl.ir.spec.target import Target
+from hexdsl.targets.devices import LOOPBACK, address, gpu_kinds, is_cpu, machines_in_use
+from hexdsl.targets.engines.torch.config import engine_config, router_config
+from hexdsl.targets.engines.torch.place import Place
+
+MODULES = ("hexdsl.runtime.worker", "torch", "transformers", "safetensors", "starlette", "uvicorn", "httpx")
+LOADING_BYTES_PER_S = 100e6
+"""A slow disk: how long a replica may take to load is bounded by this."""
+
+ROUTER_READY_S = 60
+
+
+def lower(plan: Plan, target: Target, folder: Path) -> Launch:
+    """The process table of a serve plan.  `folder` is the spec's, absolute; `~` in paths is left to the worker."""
+    weights = weights_path(plan.workflow.model.path, folder)
+    places = tuple(place_of(plan, target, index) for index in range(len(plan.replicas)))
+    ranks = tuple(process for place in places for process in _ranks(plan, target, place))
+    configs = tuple(engine_config(plan, target, place, weights) for place in places)
+    return Launch(
+        name=plan.name,
+        engine=target.name,
+        launcher=target.launcher.kind,
+        endpoint=_url(target.host, target.ports),
+        processes=(*ranks, _router(plan, target, ranks)),
+        files=(*configs, router_config(plan, target, places)),
+        checks=tuple(_checks(plan, weights)),
+        reasons=tuple(f"{d.what}: {d.choice} ({d.reason})" for d in plan.decisions),
+    )
+
+
+def weights_path(path: str | None, folder: Path) -> str:
+    """The path of the weights as the worker gets it: absolute, or with `~` at its beginning."""
+    assert path is not None, "`supports` asks for it"
+    return path if path.startswith("~") else os.path.normpath(folder / path)
+
+
+def place_of(plan: Plan, target: Target, index: int) -> Place:
+    """Ports follow the router's: first those of the replicas, then those where their ranks meet."""
+    replica = plan.replicas[index]
+    host = address(plan.machine(replica.stages[0].machine), target)
+    gpu = gpu_kinds(plan)[replica.stages[0].gpu]
+    port = target.ports + 1 + index
+    return Place(f"replica-{index}", replica, host, port, port + len(plan.replicas), "cpu" if is_cpu(gpu) else "cuda")
+
+
+def _ranks(plan: Plan, target: Target, place: Place) -> Iterator[Process]:
+    for rank, (stage, device) in enumerate(_devices(plan, place.replica)):
+        yield Process(
+            name=f"{place.name}-rank-{rank}",
+            role="worker",
+            host=plan.machine(stage.machine).host,
+            gpus=() if place.device == "cpu" else (device.index,),
+            rank=rank,
+            argv=("python", "-m", "hexdsl.runtime.worker", "--config", place.config, "--rank", str(rank)),
+            env=_environment(target, place, device),
+            ports=_rank_0_ports(place) if rank == 0 else (),
+            ready=Ready(url=f"{place.url}/health", timeout_s=_loading_s(place.replica)) if rank == 0 else None,
+            group=place.name,
+            restarts=target.restarts,
+            comment=_what_it_holds(place.replica, stage, device),
+        )
+
+
+def _devices(plan: Plan, replica: Replica) -> Iterator[tuple[Stage, Device]]:
+    """The devices in the order of the ranks, each with its stage."""
+    for stage in replica.stages:
+        known = {device.id: device for device in plan.machine(stage.machine).devices}
+        yield from ((stage, known[name]) for name in stage.devices)
+
+
+def _environment(target: Target, place: Place, device: Device) -> tuple[tuple[str, str], ...]:
+    """The target's variables win over our defaults, but not over where the ranks meet and what they run on."""
+    where = {"MASTER_ADDR": place.host, "MASTER_PORT": str(place.meeting_port)}
+    if place.device == "cpu":
+        default = {"OMP_NUM_THREADS": "1"}
+    else:
+        default, where = {}, where | {"CUDA_VISIBLE_DEVICES": str(device.index)}
+    return tuple(sorted((default | target.env | where).items()))
+
+
+def _rank_0_ports(place: Place) -> tuple[Port, ...]:
+    return (
+        Port(host=place.host, port=place.port, use=f"requests to {place.name}"),
+        Port(host=place.host, port=place.meeting_port, use=f"the ranks of {place.name} meet"),
+    )
+
+
+def _loading_s(replica: Replica) -> int:
+    weights = sum(stage.memory.weights_bytes * stage.tp for stage in replica.stages)
+    return 300 + round(weights / LOADING_BYTES_PER_S)
+
+
+def _what_it_holds(replica: Replica, stage: Stage, device: Device) -> str:
+    first, end = stage.layers
+    share = f", one of {stage.tp} that share them" if stage.tp > 1 else ""
+    return f"{replica.name}: layers {first} to {end - 1} on {device.id} ({device.gpu}{share})"
+
+
+def _router(plan: Plan, target: Target, ranks: tuple[Process, ...]) -> Process:
+    shares = ", ".join(f"{route.weight:.1%} to {route.replica}" for route in plan.routes)
+    return Process(
+        name="router",
+        role="router",
+        host=machines_in_use(plan)[0].host,
+        argv=("python", "-m", "hexdsl.runtime.router", "--config", "config/router.json"),
+        env=tuple(sorted(target.env.items())),
+        ports=(Port(host=target.host, port=target.ports, use="requests to the service"),),
+        ready=Ready(url=f"{_url(target.host, target.ports)}/health", timeout_s=ROUTER_READY_S),
+        after=tuple(rank.name for rank in ranks if rank.ready),
+        group="router",
+        restarts=target.restarts,
+        comment=f"shares out the requests: {shares}",
+    )
+
+
+def _url(host: str, port: int) -> str:
+    """The address of a server as a client on its machine writes it."""
+    host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _checks(plan: Plan, weights: str) -> Iterator[Check]:
+    names = ", ".join(MODULES)
+    code = f"from importlib.util import find_spec; raise SystemExit(None in map(find_spec, {MODULES!r}))"
+    missing = f"this Python lacks one of {names}: pip install 'hexdsl[run]', or set HEXC_PYTHON to one that has them"
+    yield Check(kind="python", value=code, message=missing)
+    model = plan.workflow.model.name
+    absent = f"no weights of `{model}` in {weights}: put a Hugging Face checkpoint there, or change `path` and compile again"
+    yield Check(kind="folder", value=weights, message=absent)
+    most = max((len(m.devices) for m in machines_in_use(plan) if not is_cpu(gpu_kinds(plan)[m.devices[0].gpu])), default=0)
+    if most:
+        code = f"import torch; raise SystemExit(torch.cuda.device_count() < {most})"
+        yield Check(kind="python", value=code, message=f"the plan is for {most} GPUs, and torch sees fewer here")

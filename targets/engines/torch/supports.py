@@ -1,0 +1,80 @@
+"""Which plans the `torch` engine can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hexdsl.ir.plan import Plan, Precision, Replica
+from hexdsl.ir.spec.model import Model
+from hexdsl.ir.spec.target import Target
+from hexdsl.targets.base import Reason
+from hexdsl.targets.devices import gpu_kinds, is_cpu
+
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Number formats of the plan to torch's names."""
+
+FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+LAST_PORT = 65535
+
+
+def supports(plan: Plan, target: Target) -> tuple[Reason, ...]:
+    """Every reason against the plan: workflow, model, number formats, devices, ports."""
+    if plan.workflow.KIND != "serve":
+        return (Reason(f"it serves models, and `{plan.name}` is a `{plan.workflow.KIND}` workflow"),)
+    if not plan.replicas:
+        return (Reason("the plan has no replicas"),)
+    return tuple((*_model(plan.workflow.model), *_replicas(plan), *_ports(plan, target)))
+
+
+def _model(model: Model) -> Iterator[Reason]:
+    if model.path is None:
+        help_ = f'name the folder of the weights in model `{model.name}`: path = "..."'
+        yield Reason(f"model `{model.name}` does not say where its weights are", help_)
+    if model.family is not None and model.family not in FAMILIES:
+        yield Reason(f"it does not know the architecture {model.family}", "it knows " + ", ".join(FAMILIES))
+    beyond = {"a mixture of experts": model.experts, "latent attention": model.kv_lora_rank}
+    for what, present in beyond.items():
+        if present:
+            yield Reason(f"model `{model.name}` has {what}, which it does not run yet")
+    if model.attention.kind != "dense":
+        yield Reason(f"model `{model.name}` has {model.attention.kind} attention, which it does not run yet")
+
+
+def _replicas(plan: Plan) -> Iterator[Reason]:
+    kinds, formats = gpu_kinds(plan), {p.gpu: p for p in plan.precision}
+    used = sorted({stage.gpu for replica in plan.replicas for stage in replica.stages})
+    for gpu in used:
+        yield from _format(formats[gpu], plan.workflow.model.name)
+    for replica in plan.replicas:
+        gpus = sorted({stage.gpu for stage in replica.stages})
+        if len({is_cpu(kinds[gpu]) for gpu in gpus}) > 1:
+            yield Reason(f"replica `{replica.name}` mixes CPUs and GPUs ({', '.join(gpus)})")
+        if len({formats[gpu].weights for gpu in gpus}) > 1:
+            yield Reason(f"replica `{replica.name}` has different weight formats on {', '.join(gpus)}")
+        yield from _tensor_parallel(replica, plan.workflow.model)
+
+
+def _format(precision: Precision, model: str) -> Iterator[Reason]:
+    """The engine keeps weights, activations and KV cache in one format."""
+    formats = (precision.weights, precision.activations, precision.kv)
+    unknown = [f for f in dict.fromkeys(formats) if f not in DTYPES]
+    if unknown:
+        yield Reason(f"it does not run {' and '.join(unknown)} yet ({precision.gpu})", "it runs " + ", ".join(DTYPES))
+    elif len(set(formats)) > 1:
+        words = f"weights in {formats[0]}, activations in {formats[1]} and KV cache in {formats[2]} on {precision.gpu}"
+        help_ = f"write `weights = {formats[1]}` and `kv = {formats[1]}` in model `{model}`"
+        yield Reason(f"it keeps one number format, and the plan has {words}", help_)
+
+
+def _tensor_parallel(replica: Replica, model: Model) -> Iterator[Reason]:
+    kv_heads = model.kv_heads or model.heads
+    for tp in sorted({stage.tp for stage in replica.stages}):
+        if model.heads % tp or model.ffn % tp or (kv_heads % tp and tp % kv_heads):
+            sizes = f"{model.heads} heads, {kv_heads} KV heads and a feed-forward width of {model.ffn}"
+            yield Reason(f"{tp} GPUs of replica `{replica.name}` cannot share {sizes} evenly", "add a rule on `tp`")
+
+
+def _ports(plan: Plan, target: Target) -> Iterator[Reason]:
+    last = target.ports + 2 * len(plan.replicas)
+    if last > LAST_PORT:
+        yield Reason(f"it needs the ports {target.ports} to {last}, and there are {LAST_PORT}", "lower `ports`")

@@ -1,0 +1,203 @@
+"""Two plans made by hand: a mixed cluster with an uneven pipeline, and the quickstart on two CPU cores."""
+
+from __future__ import annotations
+
+import pytest
+
+from hexdsl.ir.diagnostic import Span
+from hexdsl.ir.plan import (
+    Certificate,
+    Decision,
+    Device,
+    Machine,
+    Memory,
+    Plan,
+    Precision,
+    Prediction,
+    Provenance,
+    Replica,
+    Route,
+    RuleCheck,
+    Stage,
+    Term,
+)
+from hexdsl.ir.spec import Default
+from hexdsl.ir.spec.cluster import Cluster, GpuSet, Link, Nodes, Within
+from hexdsl.ir.spec.gpu import Gpu
+from hexdsl.ir.spec.model import Model
+from hexdsl.ir.spec.rule import Metric, Objective
+from hexdsl.ir.spec.serve import Serve
+from hexdsl.ir.spec.workload import Fixed, LogNormal, Poisson, Workload
+
+GB = 10**9
+HOUR = 3600.0
+H100 = Gpu(name="H100", memory=80e9, bandwidth=3.35e12, bf16=989e12, fp8=1979e12, link=900e9, price=2.9 / HOUR)
+A100 = Gpu(name="A100", memory=80e9, bandwidth=2.04e12, bf16=312e12, link=600e9, price=1.6 / HOUR)
+CORE = Gpu(name="cpu_core", memory=2e9, reserve=1e8, bandwidth=10e9, fp32=30e9)
+
+
+def machine(group: str, index: int, gpu: str, count: int, host: str = "") -> Machine:
+    name = f"{group}-{index}"
+    devices = tuple(Device(id=f"{name}:{k}", gpu=gpu, index=k) for k in range(count))
+    return Machine(id=name, group=group, host=host or name, devices=devices)
+
+
+def stage(layers: tuple[int, int], place: str, indices: range, gpu: str, memory: tuple[float, ...]) -> Stage:
+    capacity, weights, kv, other = (int(part * GB) for part in memory)
+    held = Memory(capacity_bytes=capacity, weights_bytes=weights, kv_bytes=kv, other_bytes=other)
+    return Stage(layers=layers, machine=place, devices=tuple(f"{place}:{k}" for k in indices), gpu=gpu, memory=held)
+
+
+def predicted(metric: str, unit: str, values: tuple[float, float, float], **terms: tuple[float, Provenance]) -> Prediction:
+    parts = tuple(Term(name=n.replace("_", " "), value=v, provenance=p) for n, (v, p) in terms.items())
+    return Prediction(metric=metric, unit=unit, value=values[0], low=values[1], high=values[2], terms=parts)
+
+
+def tpot(mean: float) -> tuple[Prediction, ...]:
+    parts: dict[str, tuple[float, Provenance]] = {
+        "reading_the_weights": (mean * 0.5, "measured"),
+        "prefill_of_others": (mean * 0.25, "measured"),
+        "reading_the_KV_cache": (mean * 0.15, "measured"),
+        "all-reduce": (mean * 0.1, "modelled"),
+    }
+    return (predicted("mean(tpot)", "s", (mean, mean * 0.8, mean * 1.2), **parts),)
+
+
+@pytest.fixture
+def mixed() -> Plan:
+    """Llama 70B on eight H100 and two machines of four A100: three replicas, one of them an uneven pipeline."""
+    return Plan(
+        hexc_version="0.1.0",
+        spec_digest="4b1d0c5e9a72",
+        name="assistant",
+        workflow=_assistant(),
+        defaults=(Default(place="serve assistant", pin="utilization = 90%", description="share of a GPU's memory that the engine may fill"),),
+        machines=(machine("big", 0, "H100", 8, "gpu-01.lab"), machine("middle", 0, "A100", 4), machine("middle", 1, "A100", 4)),
+        precision=(
+            Precision(gpu="A100", weights="bf16", activations="bf16", kv="bf16", compute="bf16", reason="A100 multiplies bf16 directly"),
+            Precision(gpu="H100", weights="bf16", activations="bf16", kv="bf16", compute="bf16", reason="H100 multiplies bf16 directly"),
+        ),
+        context=8192,
+        replicas=_replicas(),
+        routes=(Route(replica="r0", weight=0.5), Route(replica="r1", weight=0.29), Route(replica="r2", weight=0.21)),
+        predictions=_predictions(),
+        cost_usd_per_h=30.2,
+        certificates=(
+            Certificate(
+                of="groups", goal="maximize goodput", objective=11.6, bound=12.1, gap=0.0413, status="feasible",
+                method="patterns per machine, then moves", solver="HiGHS 1.11", work=1240, exact=False,
+            ),
+            Certificate(
+                of="route", goal="maximize goodput", objective=11.6, bound=11.6, gap=0, status="optimal",
+                method="linear program", solver="HiGHS 1.11", work=12, exact=True,
+            ),
+        ),
+        decisions=(
+            Decision(by="groups", what="replicas", choice="3", reason="a fourth does not fit: two idle H100 hold 141GB of weights only without a KV cache"),
+            Decision(by="groups", what="r1 layers", choice="46 + 34", reason="four A100 read their part as quickly as two H100 read theirs"),
+            Decision(by="route", what="routes", choice="50% + 29% + 21%", reason="in proportion to the rates at which p95(tpot) reaches 50ms"),
+        ),
+        rules=(
+            RuleCheck(text="p95(ttft) <= 400ms", line=31, value=0.31, limit=0.4, unit="s", holds=True),
+            RuleCheck(text="p95(tpot) <= 50ms", line=32, value=0.05, limit=0.05, unit="s", holds=True, binding=True),
+            RuleCheck(text="cost <= budget", line=33, value=30.2, limit=40, unit="usd/h", holds=True),
+            RuleCheck(text="tp in [1, 2, 4]", line=34, holds=True),
+        ),
+        verified=("memory fits", "every layer is held once per replica", "no GPU is used twice", "rules hold"),
+        notes=("H100 and A100 are joined by 200Gb/s: r1 hands 1.3MB per token of prefill across",),
+    )  # fmt: skip
+
+
+def _assistant() -> Serve:
+    cloud = Cluster(
+        name="cloud",
+        nodes=(
+            Nodes(name="big", gpus=GpuSet(count=8, gpu=H100), interconnect=900e9, hosts=("gpu-01.lab",)),
+            Nodes(name="middle", count=2, gpus=GpuSet(count=4, gpu=A100), interconnect=600e9),
+        ),
+        within=(Within(name="middle", bandwidth=12.5e9),),
+        links=(Link(left="big", right="middle", bandwidth=25e9, latency=20e-6),),
+    )
+    chat = Model(name="llama70b", layers=80, hidden=8192, heads=64, kv_heads=8, head_dim=128, ffn=28672, vocab=128256)
+    online = Workload(
+        name="online",
+        arrivals=Poisson(rate=12.0),
+        prompt=LogNormal(median=900, p95=4000),
+        output=LogNormal(median=220, p95=900),
+    )
+    goal = Objective(sense="maximize", expr=Metric(name="goodput"), text="maximize goodput", span=Span("serve.hex", 35, 3))
+    return Serve(name="assistant", model=chat, on=cloud, workload=online, objectives=(goal,))
+
+
+def _replicas() -> tuple[Replica, ...]:
+    return (
+        Replica(
+            name="r0", stages=(stage((0, 80), "big-0", range(4), "H100", (80, 35.3, 30.2, 4.5)),), max_batch=64,
+            kv_tokens=368_000, rate_req_per_s=5.8, capacity_req_per_s=7.4, cost_usd_per_h=11.6, predictions=tpot(0.036),
+        ),
+        Replica(
+            name="r1",
+            stages=(
+                stage((0, 46), "big-0", range(4, 6), "H100", (80, 41.3, 24.9, 4.1)),
+                stage((46, 80), "middle-0", range(4), "A100", (80, 15.2, 51.5, 3.9)),
+            ),
+            max_batch=40, kv_tokens=264_000, rate_req_per_s=3.4, capacity_req_per_s=4.2, cost_usd_per_h=12.2,
+            predictions=tpot(0.041),
+        ),
+        Replica(
+            name="r2", stages=(stage((0, 80), "middle-1", range(4), "A100", (80, 35.3, 30.6, 4.1)),), max_batch=32,
+            kv_tokens=373_000, rate_req_per_s=2.4, capacity_req_per_s=3.1, cost_usd_per_h=6.4, predictions=tpot(0.043),
+        ),
+    )  # fmt: skip
+
+
+def _predictions() -> tuple[Prediction, ...]:
+    return (
+        predicted("p95(ttft)", "s", (0.31, 0.18, 0.41), prefill=(0.19, "measured"), waiting=(0.12, "modelled")),
+        predicted(
+            "p95(tpot)", "s", (0.05, 0.04, 0.06), reading_the_weights=(0.024, "measured"),
+            prefill_of_others=(0.014, "measured"), reading_the_KV_cache=(0.007, "measured"), all_reduce=(0.005, "modelled"),
+        ),
+        predicted("goodput", "req/s", (11.6, 9.7, 13.1), r0=(5.8, "measured"), r1=(3.4, "modelled"), r2=(2.4, "measured")),
+        predicted("cost", "usd/h", (30.2, 30.2, 30.2), H100=(17.4, "given"), A100=(12.8, "given")),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def quickstart() -> Plan:
+    """A small model in two stages on two CPU cores: no rules, no prices."""
+    laptop = Cluster(name="laptop", nodes=(Nodes(name="cpu", gpus=GpuSet(count=2, gpu=CORE), interconnect=5e9),))
+    small = Model(name="smollm2_135m", layers=30, hidden=576, heads=9, kv_heads=3, ffn=1536, vocab=49152, tied=True)
+    load = Workload(name="hello", prompt=Fixed(value=64), output=Fixed(value=32))
+    return Plan(
+        hexc_version="0.1.0",
+        spec_digest="0d2f6a7be310",
+        name="hello",
+        workflow=Serve(name="hello", model=small, on=laptop, workload=load),
+        machines=(machine("cpu", 0, "cpu_core", 2, "localhost"),),
+        precision=(Precision(gpu="cpu_core", weights="fp32", activations="fp32", kv="fp32", compute="fp32", reason="cpu_core multiplies fp32 directly"),),
+        context=2048,
+        replicas=(
+            Replica(
+                name="r0",
+                stages=(
+                    stage((0, 14), "cpu-0", range(1), "cpu_core", (2, 0.35, 1.2, 0.1)),
+                    stage((14, 30), "cpu-0", range(1, 2), "cpu_core", (2, 0.37, 1.2, 0.1)),
+                ),
+                max_batch=8, kv_tokens=65_000, rate_req_per_s=0.9, capacity_req_per_s=0.9, cost_usd_per_h=0,
+            ),
+        ),
+        routes=(Route(replica="r0", weight=1),),
+        predictions=(
+            predicted("mean(ttft)", "s", (0.4, 0.2, 0.9), prefill=(0.4, "modelled")),
+            predicted("mean(tpot)", "s", (0.03, 0.018, 0.042), reading_the_weights=(0.03, "modelled")),
+        ),
+        certificates=(
+            Certificate(
+                of="groups", goal="maximize throughput", objective=30.2, bound=30.2, gap=0, status="optimal",
+                method="every pattern enumerated", solver="none", work=6, exact=True,
+            ),
+        ),
+        decisions=(Decision(by="groups", what="r0 stages", choice="2", reason="both cores work at once on different requests"),),
+        verified=("memory fits", "every layer is held once per replica"),
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Tiny checkpoints, made once, and what transformers itself says with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+from hexdsl.runtime.tiny import make
+
+Reference = Callable[[Path, str, int], str]
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("llama"), "llama")
+
+
+@pytest.fixture(scope="session")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("qwen3"), "qwen3")
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    """The greedy answer of transformers' `generate` in float32."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(1)
+
+    @cache
+    def load(folder: Path) -> tuple[object, object]:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+    @cache
+    def generate(folder: Path, prompt: str, max_tokens: int) -> str:
+        model, tokenizer = load(folder)
+        asked = tokenizer(prompt, return_tensors="pt")
+        told = model.generate(
+            input_ids=asked.input_ids, attention_mask=asked.attention_mask, max_new_tokens=max_tokens, do_sample=False
+        )
+        return tokenizer.decode(told[0, asked.input_ids.shape[1] :], skip_special_tokens=True)
+
+    return generate
