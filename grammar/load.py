@@ -103,12 +103,11 @@ def build(strict: bool = False) -> lark.Lark:
 @cache
 def parser() -> lark.Lark:
     """The parser, from the cache where there is a sound one."""
-    path = cache_path()
     with contextlib.suppress(Exception):  # a missing, torn or foreign file: build again
-        return _read(path)
+        return _read(cache_path())
     built = build()
-    with contextlib.suppress(OSError):  # no place to write: every run builds
-        _write(built, path)
+    with contextlib.suppress(OSError, RuntimeError):  # no place to write, or no home folder: every run builds
+        _write(built, cache_path())
     return built
 
 

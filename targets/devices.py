@@ -26,6 +26,12 @@ def stages(plan: Plan) -> tuple[Stage, ...]:
     return tuple(stage for replica in plan.replicas for stage in replica.stages)
 
 
+def layers_of(stage: Stage) -> str:
+    """`layers 0 to 13`, or `layer 3`."""
+    first, end = stage.layers
+    return f"layer {first}" if end - first == 1 else f"layers {first} to {end - 1}"
+
+
 def machines_in_use(plan: Plan) -> tuple[Machine, ...]:
     """The machines on which the plan puts something, in the plan's order."""
     used = {stage.machine for stage in stages(plan)}

@@ -1,4 +1,4 @@
-"""Which engines and launchers there are: ours, and those of other packages (entry points)."""
+"""The engines and launchers, ours and those of other packages (entry points), and the way of a plan through them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal, cast
 
-from hexdsl.ir.diagnostic import Diagnostic, UsageError
+from hexdsl.ir.diagnostic import Diagnostic, NoPlanError, UsageError
+from hexdsl.ir.launch import Launch
+from hexdsl.ir.plan import Plan
+from hexdsl.ir.spec.target import Target
 from hexdsl.ir.values import suggestion
 from hexdsl.targets.base import Engine, Launcher
 
@@ -31,6 +35,13 @@ class Entry:
     owner: str
     place: str
 
+    @property
+    def about(self) -> str:
+        """The first line of our package's docstring, or who brings it."""
+        if self.owner != OURS:
+            return f"from package {self.owner}"
+        return str(self.load().__doc__).partition("\n")[0].partition(": ")[2]
+
     def load(self) -> Any:
         """The package or object.  Raises UsageError (P011) where another package's cannot be imported."""
         if self.owner == OURS:
@@ -39,6 +50,27 @@ class Entry:
             return EntryPoint(self.name, self.place, "").load()
         except (ImportError, AttributeError) as error:
             raise _error(f"`{self.name}` of package {self.owner} cannot be loaded: {error}") from None
+
+
+def lower(plan: Plan, target: Target, folder: Path) -> Launch:
+    """The process table of a plan with all files of its bundle.  `folder` is the spec's.
+
+    Raises UsageError (P011) for an unknown engine or launcher, NoPlanError (P012) where they cannot run the plan.
+    """
+    by, start = engine(target.name), launcher(target.launcher.kind)
+    against = [(f"engine `{target.name}`", r) for r in by.supports(plan, target)]
+    against += [(f"launcher `{target.launcher.kind}`", r) for r in start.supports(plan, target)]
+    if against:
+        said = ((f"{who} cannot run this plan: {reason.text}", reason.help) for who, reason in against)
+        raise NoPlanError([Diagnostic("P012", message, (), help_) for message, help_ in said])
+    launch = by.lower(plan, target, folder.absolute())
+    return launch.with_(files=(*launch.files, *start.files(launch)))
+
+
+def describe() -> tuple[dict[str, str], ...]:
+    """Kind, name and one line about every engine and launcher."""
+    kinds: tuple[Kind, ...] = ("engine", "launcher")
+    return tuple({"kind": kind, "name": e.name, "about": e.about} for kind in kinds for e in entries(kind))
 
 
 def engine(name: str) -> Engine:

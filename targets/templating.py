@@ -25,7 +25,7 @@ def render_shell(template: Path, **values: Any) -> str:
 
 
 def render_markdown(template: Path, **values: Any) -> str:
-    """Fills in a template of a Markdown page.  A value comes out on one line, without the power to be markup."""
+    """Fills in a template of a Markdown page.  A value comes out on one line; of markup it can only hold `code`."""
     return _render(template, _markdown_text, values)
 
 
@@ -54,7 +54,7 @@ def _shell_word(value: Any) -> str:
 
 
 def _markdown_text(value: Any) -> str:
-    return value if isinstance(value, Raw) else re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", one_line(value))
+    return value if isinstance(value, Raw) else re.sub(r"([\\*\[\]<>|])", r"\\\1", one_line(value))
 
 
 def _render(template: Path, finalize: Callable[[Any], str], values: dict[str, Any]) -> str:
@@ -62,6 +62,8 @@ def _render(template: Path, finalize: Callable[[Any], str], values: dict[str, An
         loader=FileSystemLoader(template.parent),
         finalize=finalize,
         undefined=StrictUndefined,
+        comment_start_string="<#",  # the usual `{#` is bash's length operator
+        comment_end_string="#>",
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -128,13 +128,16 @@ class Pipeline:
         busy = np.asarray(rate) * gap
         return np.where(busy < 1, gap * busy / (2 * np.maximum(1 - busy, 1e-9)), np.inf)
 
-    def ttft(self, batch: ArrayLike, load: Load, rate: ArrayLike | None = None) -> tuple[Array, Array, Array]:
-        """Low, expected and high mean seconds to the first token.
+    def ttft(
+        self, batch: ArrayLike, load: Load, rate: ArrayLike | None = None, step: ArrayLike | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Low, expected and high mean seconds to the first token; `step` is `tpot(batch, load)` where it is known.
 
         Low is a prompt that nothing delays.  High allows the engine two steps before it takes a prompt, three times
         the fixed cost, and twice the queue.
         """
-        alone, step, over = self.first_token(load.prompt), self.tpot(batch, load), self.overheads
+        alone, over = self.first_token(load.prompt), self.overheads
+        step = self.tpot(batch, load) if step is None else np.asarray(step)
         queue = self.queue(batch, load, rate)
         expected = alone + over.first_token_s + over.wait_steps * step + queue
         return alone, expected, alone + 3 * over.first_token_s + 2 * step + 2 * queue

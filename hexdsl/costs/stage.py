@@ -6,7 +6,7 @@ Symbols: b sequences in a step, c tokens of context each, s tokens of a prompt. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -70,11 +70,15 @@ class Parts:
     def total(self) -> Array:
         return self.weights + self.compute + self.kv + self.network + self.overhead
 
-    def plus(self, other: Parts, times: ArrayLike = 1.0) -> Parts:
+    def plus(self, other: Parts, times: float = 1.0) -> Parts:
         """This and `times` the other, cause by cause."""
-        n = np.asarray(times, dtype=np.float64)
-        mine, theirs = astuple(self), astuple(other)
-        return Parts(*(np.asarray(a + n * b) for a, b in zip(mine, theirs, strict=True)))
+        return Parts(
+            self.weights + times * other.weights,
+            self.compute + times * other.compute,
+            self.kv + times * other.kv,
+            self.network + times * other.network,
+            self.overhead + times * other.overhead,
+        )
 
 
 def nothing(like: ArrayLike) -> Parts:

@@ -16,9 +16,11 @@ MOST_DRAWN = 64
 """Machines of one group that are drawn; the rest is counted."""
 MOST_LINKS = 12
 ACROSS = 8
+LEAST_ACROSS = 4
+ROW_WIDTH = 356
 LANE = 20
 LINE = 17
-GAP = 42
+GAP = 46
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Sizes of the drawing: large cells with words in one column, or small ones in two."""
+    """Sizes of the drawing: large cells with words, or small ones."""
 
     roomy: bool
     left: float
@@ -93,22 +95,18 @@ class _Scale:
         return 38 if self.roomy else 15
 
     @property
-    def columns(self) -> int:
-        return 1 if self.roomy else 2
-
-    @property
-    def box_width(self) -> float:
-        return ACROSS * (self.cell + 2) + 14
-
-    @property
     def width(self) -> float:
-        return self.left + self.columns * (self.box_width + 8)
+        return self.left + ROW_WIDTH + 8
+
+    def width_of(self, machine: Machine) -> float:
+        return min(ACROSS, max(LEAST_ACROSS, len(machine.devices))) * (self.cell + 2) + 14
 
 
 def drawing(plan: Plan) -> Drawing:
     """The drawing of a plan's cluster."""
     shown = groups(plan)
-    between = [j for j in joins(plan) if j.kind == "between" and {j.left, j.right} <= {g.name for g in shown}]
+    names = {g.name for g in shown}
+    between = [j for j in joins(plan) if j.kind == "between" and j.left != j.right and {j.left, j.right} <= names]
     wired = between if len(between) <= MOST_LINKS else []
     lanes = [j for j in wired if abs(_place(j.left, shown) - _place(j.right, shown)) != 1]
     scale = _Scale(len(plan.machines) <= ROOMY_MACHINES, 2 + LANE * len(lanes))
@@ -130,7 +128,7 @@ def _bands(plan: Plan, shown: Sequence[Group], scale: _Scale) -> Iterator[Band]:
         drawn = _worth_drawing(group.machines, holders)
         boxes = tuple(_boxes(drawn, top + 6 + LINE * len(lines), scale, holders))
         left_out = len(group.machines) - len(drawn)
-        bottom = max(b.y + b.height for b in boxes) + (LINE if left_out else 0) + 8
+        bottom = max(b.y + b.height for b in boxes) + (LINE + 4 if left_out else 0)
         yield Band(group.name, top, bottom, lines, boxes, left_out)
         top = bottom + GAP
 
@@ -163,14 +161,25 @@ def _holders(plan: Plan) -> dict[str, Cell]:
 
 def _boxes(machines: Sequence[Machine], top: float, scale: _Scale, holders: dict[str, Cell]) -> Iterator[Box]:
     y = top
-    for first in range(0, len(machines), scale.columns):
-        row = machines[first : first + scale.columns]
+    for row in _rows(machines, scale):
         deepest = max(-(-len(m.devices) // ACROSS) for m in row)
         height = LINE + 12 + deepest * (scale.cell + 2)
-        for column, machine in enumerate(row):
-            x = scale.left + 4 + column * (scale.box_width + 6)
-            yield Box(x, y, scale.box_width, height, _title(machine, scale), tuple(_cells(machine, x, y, scale, holders)))
+        x = scale.left + 4
+        for machine in row:
+            width = scale.width_of(machine)
+            yield Box(x, y, width, height, _title(machine, scale), tuple(_cells(machine, x, y, scale, holders)))
+            x += width + 6
         y += height + 6
+
+
+def _rows(machines: Sequence[Machine], scale: _Scale) -> Iterator[list[Machine]]:
+    row: list[Machine] = []
+    for machine in machines:
+        if row and sum(scale.width_of(m) + 6 for m in row) + scale.width_of(machine) > ROW_WIDTH:
+            yield row
+            row = []
+        row.append(machine)
+    yield row
 
 
 def _title(machine: Machine, scale: _Scale) -> str:

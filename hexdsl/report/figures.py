@@ -87,8 +87,13 @@ def cost(usd_per_h: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """`1 replica`, `3 replicas`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """`1 replica`, `1,240 replicas`."""
+    return f"{whole(number)} {noun}" if number == 1 else f"{whole(number)} {noun}s"
+
+
+def whole(number: int) -> str:
+    """A whole number with its thousands parted."""
+    return f"{number:,}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -141,7 +146,7 @@ def filled(part: Memory) -> float:
 
 
 def is_exact(p: Prediction) -> bool:
-    """Whether a prediction has no range, such as a sum of given prices."""
+    """Whether a prediction is one number, such as a sum of given prices."""
     return p.low == p.value == p.high
 
 
@@ -151,8 +156,10 @@ def range_only(p: Prediction) -> bool:
 
 
 def interval(p: Prediction) -> str:
-    """`31ms to 46ms`, or `exact`."""
-    return "exact" if is_exact(p) else f"{amount(p.low, p.unit)} to {amount(p.high, p.unit)}"
+    """`31ms to 46ms`; `exact` where given figures were only added up; `no range` where the planner gave none."""
+    if not is_exact(p):
+        return f"{amount(p.low, p.unit)} to {amount(p.high, p.unit)}"
+    return "exact" if provenance(p.terms) == "given" else "no range"
 
 
 def provenance(terms: Iterable[Term]) -> str:
@@ -188,6 +195,13 @@ def verdict(rule: RuleCheck, plan: Plan) -> str:
     return f"{text}, but the range reaches past it" if _crosses(rule, plan) else text
 
 
+def mood(rule: RuleCheck, plan: Plan) -> str:
+    """`bad` where a rule is broken, `warn` where it is at or near its limit, else `good`."""
+    if not rule.holds:
+        return "bad"
+    return "warn" if rule.binding or _crosses(rule, plan) else "good"
+
+
 def _crosses(rule: RuleCheck, plan: Plan) -> bool:
     p = prediction_of(rule, plan)
     return p is not None and rule.limit is not None and p.unit == rule.unit and p.low < rule.limit < p.high
@@ -204,7 +218,9 @@ def comes_to(rule: RuleCheck, plan: Plan) -> str:
     p = prediction_of(rule, plan)
     if p is not None and range_only(p):
         return interval(p)
-    return "" if rule.value is None else amount(rule.value, rule.unit)
+    if rule.value is None:
+        return ""
+    return f"{'about ' if 'ttft' in rule.text else ''}{amount(rule.value, rule.unit)}"
 
 
 def proof(c: Certificate) -> str:
@@ -257,12 +273,13 @@ def idle_devices(machine: Machine, plan: Plan) -> tuple[str, ...]:
     return tuple(d.id for d in machine.devices if d.id not in used)
 
 
-def share_of(replica: Replica, plan: Plan) -> float | None:
-    """Share of the requests that a replica gets; None before routes are planned."""
+def share_text(replicas: Sequence[Replica], plan: Plan) -> str:
+    """Share of the requests that some replicas get together; `-` before routes are planned."""
     total = sum(r.weight for r in plan.routes)
-    return sum(r.weight for r in plan.routes if r.replica == replica.name) / total if total else None
+    names = {r.name for r in replicas}
+    return percent(sum(r.weight for r in plan.routes if r.replica in names) / total) if total else "-"
 
 
-def share_text(replica: Replica, plan: Plan) -> str:
-    share = share_of(replica, plan)
-    return "-" if share is None else percent(share)
+def names(replicas: Sequence[Replica]) -> str:
+    """`r0`, or `r0 to r15`."""
+    return clean(replicas[0].name if len(replicas) == 1 else f"{replicas[0].name} to {replicas[-1].name}")

@@ -62,10 +62,10 @@ def _blocks(plan: Plan) -> Iterator[RenderableType]:
 def headline(plan: Plan) -> Text:
     """The plan in two lines."""
     first = f"{say.clean(plan.name)}: {say.model_name(plan)} on {say.clean(plan.workflow.on.name)}"
-    devices = f"{len(say.used_devices(plan))} of {say.count(say.total_devices(plan), 'GPU')}"
+    devices = f"{say.whole(len(say.used_devices(plan)))} of {say.count(say.total_devices(plan), 'GPU')}"
     rest = [f"{say.count(len(plan.replicas), 'replica')} on {devices}", say.cost(plan.cost_usd_per_h)]
     if plan.context:
-        rest.append(f"requests up to {plan.context} tokens")
+        rest.append(f"requests up to {say.whole(plan.context)} tokens")
     rest.append("simulated" if plan.simulated else "not simulated")
     return Text(first, "bold").append(f"\n{', '.join(rest)}", "not bold")
 
@@ -98,14 +98,10 @@ def _replicas(plan: Plan) -> Iterator[RenderableType]:
     for alike in say.alike(plan.replicas):
         for i, stage in enumerate(alike[0].stages):
             load = ("", "", "") if i else _load_cells(alike, plan)
-            table.add_row("" if i else _bold(_names(alike)), *_stage_cells(stage, i, alike), *load)
+            table.add_row("" if i else _bold(say.names(alike)), *_stage_cells(stage, i, alike), *load)
     yield table
     marks = zip(PART_MARKS, ("weights", "KV cache", "other", "free"), strict=True)
     yield Text("memory of a GPU: " + "  ".join(f"{mark} {name}" for mark, name in marks), "dim")
-
-
-def _names(alike: Sequence[Replica]) -> str:
-    return alike[0].name if len(alike) == 1 else f"{alike[0].name} to {alike[-1].name}"
 
 
 def _stage_cells(stage: Stage, index: int, alike: Sequence[Replica]) -> tuple[Text | str, ...]:
@@ -118,9 +114,8 @@ def _stage_cells(stage: Stage, index: int, alike: Sequence[Replica]) -> tuple[Te
 
 
 def _load_cells(alike: Sequence[Replica], plan: Plan) -> tuple[str, ...]:
-    shares = [share for r in alike if (share := say.share_of(r, plan)) is not None]
-    share = say.percent(sum(shares)) if shares else "-"
-    return (str(alike[0].max_batch), say.digits(sum(r.rate_req_per_s for r in alike)), share)
+    rate = sum(r.rate_req_per_s for r in alike)
+    return (str(alike[0].max_batch), say.digits(rate), say.share_text(alike, plan))
 
 
 def memory_bar(stage: Stage) -> Text:
@@ -177,7 +172,7 @@ def _rules(plan: Plan) -> Iterator[RenderableType]:
 
 
 def _verdict(rule: RuleCheck, plan: Plan) -> Text:
-    style = "red bold" if not rule.holds else "yellow" if rule.binding else ""
+    style = {"bad": "bold red", "warn": "yellow", "good": "green"}[say.mood(rule, plan)]
     return Text(say.verdict(rule, plan), style)
 
 
@@ -190,7 +185,7 @@ def _certificates(plan: Plan) -> Iterator[RenderableType]:
         table.add_row(_text(c.of), _text(c.goal), *figures, say.proof(c))
     yield table
     for c in plan.certificates:
-        yield Text(say.clean(f"{c.of}: {c.method} ({c.solver}, {c.work} steps)"), "dim")
+        yield Text(say.clean(f"{c.of}: {c.method} ({c.solver}, {say.count(c.work, 'step')})"), "dim")
 
 
 def _defaults(plan: Plan) -> Iterator[RenderableType]:

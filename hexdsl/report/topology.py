@@ -48,11 +48,17 @@ class Join:
         return ", ".join(filter(None, (self.bandwidth, self.latency)))
 
 
+def cluster_of(subject: Plan | Workflow) -> Cluster:
+    """The cluster that a plan or a workflow is about."""
+    return subject.workflow.on if isinstance(subject, Plan) else subject.on
+
+
 def groups(subject: Plan | Workflow) -> tuple[Group, ...]:
     """The groups of a plan's machines or, without a plan, of the workflow's cluster."""
+    listed = tuple(_declared(cluster_of(subject)))
     if not isinstance(subject, Plan):
-        return tuple(_declared(subject.on))
-    declared = {g.name: g for g in _declared(subject.workflow.on)}
+        return listed
+    declared = {g.name: g for g in listed}
     names = dict.fromkeys(m.group for m in subject.machines)
     return tuple(_held(name, subject, declared.get(name)) for name in names)
 
@@ -76,9 +82,8 @@ def _group(name: str, count: int, node: Nodes | FabricNode) -> Group:
 
 def joins(subject: Plan | Workflow) -> tuple[Join, ...]:
     """Every link of the cluster, from the inside of machines outwards."""
-    cluster = subject.workflow.on if isinstance(subject, Plan) else subject.on
     inside = (Join("inside", g.name, g.name, say.bandwidth(g.inside)) for g in groups(subject) if g.inside and g.gpus > 1)
-    return (*inside, *_networks(cluster))
+    return (*inside, *_networks(cluster_of(subject)))
 
 
 def _networks(cluster: Cluster) -> Iterator[Join]:

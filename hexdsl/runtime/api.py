@@ -28,6 +28,13 @@ UNUSED = ("user", "metadata", "store", "service_tier")
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+UNIONS = {
+    "prompt": "a text, a list of token ids, or a list that holds one of these is wanted",
+    "stop": "a text or at most 4 texts are wanted, each of 1 to 256 characters",
+}
+"""For fields that may be several things, where pydantic would complain about the first of them only."""
+
+
 class BadRequest(Exception):
     """The client's mistake, in OpenAI's error shape."""
 
@@ -139,6 +146,8 @@ def _complaint(error: ValidationError) -> BadRequest:
     if problem["type"] == "extra_forbidden" and len(problem["loc"]) == 1:
         return BadRequest(f"`{field}` is not supported", param=field)
     words = problem["msg"].removeprefix("Value error, ")
+    if field in UNIONS and problem["type"] != "missing":
+        words = UNIONS[field]
     return BadRequest(f"`{field}`: {words}" if field else words, param=field)
 
 

@@ -96,6 +96,9 @@ def build(config: EngineConfig, checkpoint: Checkpoint, rank: int, team: Team) -
     count = checkpoint.config.num_hidden_layers
     if config.stages[-1].layers[1] != count:
         raise RuntimeFault(f"{checkpoint.folder} has {count} layers, the stages cover {config.stages[-1].layers[1]}")
+    positions = checkpoint.config.max_position_embeddings
+    if config.limits.max_context > positions:
+        raise RuntimeFault(f"max_context is {config.limits.max_context}, the model has {positions} positions")
     index = config.stage_of(rank)
     loader = Loader(checkpoint, team, getattr(torch, config.model.dtype), torch.device(config.device))
     part = loader.part(config.stages[index].span, first=index == 0, last=index == len(config.stages) - 1)

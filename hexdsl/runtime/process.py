@@ -122,7 +122,7 @@ class Process:
         self.store.set(f"ready/{self.rank}", json.dumps(about))
 
 
-def run(config: EngineConfig, rank: int, stopping: Stopping) -> None:
+def run(config: EngineConfig, rank: int, stopping: Stopping) -> NoReturn:
     """Runs a rank until it is stopped.  Raises `RuntimeFault` for what the user can put right."""
     checkpoint = open_checkpoint(config.model.folder)
     if rank > 0:
@@ -132,6 +132,8 @@ def run(config: EngineConfig, rank: int, stopping: Stopping) -> None:
         listener = bind(config.host, config.port)
         process = Process(config, rank, stopping)
         process.guard(lambda: lead(process, checkpoint, listener))
+    sys.stdout.flush()
+    os._exit(0)  # nothing is left to save, and torch takes a second to be taken down
 
 
 def follow(process: Process, checkpoint: Checkpoint) -> None:

@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def make(folder: Path, kind: Kind = "llama", *, layers: int = 4, seed: int = 0, max_context: int = 512) -> Path:
+def make(folder: Path, kind: Kind = "llama", *, layers: int = 4, seed: int = 0, max_context: int = 2048) -> Path:
     """Writes a checkpoint (0.7 M parameters, 4 heads, 2 KV heads) with a byte-level tokenizer; returns `folder`."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer()

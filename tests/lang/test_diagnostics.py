@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from hexdsl.ir.diagnostic import Diagnostic, Label, Span
 from hexdsl.lang.diagnostics import WINDOW, ordered, printable, render, to_json
@@ -109,8 +110,6 @@ def test_a_span_over_several_lines_is_marked_to_the_end_of_its_first() -> None:
 
 
 def test_color_changes_nothing_but_escapes() -> None:
-    import re
-
     colored = render([CONFLICT], SOURCES, color=True)
     assert colored != render([CONFLICT], SOURCES)
     assert re.sub("\x1b\\[[0-9;]*m", "", colored) == render([CONFLICT], SOURCES)

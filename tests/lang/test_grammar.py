@@ -54,6 +54,15 @@ def test_unusable_cache_folder_is_done_without(tmp_path: Path, monkeypatch: pyte
     assert load.parser.__wrapped__().parse("a = 1\n")
 
 
+def test_missing_home_folder_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("could not determine home directory")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert load.parser.__wrapped__().parse("a = 1\n")
+
+
 def test_failed_write_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
@@ -76,7 +85,7 @@ def test_failed_write_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatc
         "a = f(\n  1\n)",
         "a ->\n b",
         "a = 1 +\n 2",
-        "a = { b = 1, \"c d\" = 2 }",
+        'a = { b = 1, "c d" = 2 }',
         "a in 1..4",
         "a = 1..2 * 3",
         "not a in [1] and b == 2 or c",

@@ -111,7 +111,9 @@ def test_statements(text: str, expected: object) -> None:
 
 
 def test_spans_hold_the_users_text() -> None:
-    source = Source("a.hex", '# first\nserve chat : lab.base {\n  p95(ttft) <= (400ms + x) * 2  # rule\n  a = f("é").g\n}\n')
+    source = Source(
+        "a.hex", '# first\nserve chat : lab.base {\n  p95(ttft) <= (400ms + x) * 2  # rule\n  a = f("é").g\n}\n'
+    )
     (block,) = parse(source).statements
     assert isinstance(block, n.Block)
     assert text_of(source, block.kind_span) == "serve"

@@ -9,7 +9,7 @@ from typing import Any
 from hexdsl.ir.launch import File
 from hexdsl.ir.plan import Plan, Replica
 from hexdsl.ir.spec.target import Target
-from hexdsl.targets.engines.torch.place import Place
+from hexdsl.targets.engines.torch.place import Place, served
 from hexdsl.targets.engines.torch.supports import DTYPES
 
 FORMAT_VERSION = "1.0"
@@ -21,7 +21,7 @@ PREFILL_CHUNK_TOKENS = 512
 
 def engine_config(plan: Plan, target: Target, place: Place, weights: str) -> File:
     """What one replica is: stages with their ranks, KV pool, limits, address."""
-    replica, model = place.replica, plan.workflow.model
+    replica, model = place.replica, served(plan)
     dtypes = {p.gpu: DTYPES[p.weights] for p in plan.precision if p.weights in DTYPES}
     config = {
         "format_version": FORMAT_VERSION,
@@ -51,7 +51,7 @@ def router_config(plan: Plan, target: Target, places: Sequence[Place]) -> File:
         "format_version": FORMAT_VERSION,
         "host": target.host,
         "port": target.ports,
-        "model": plan.workflow.model.name,
+        "model": served(plan).name,
         "replicas": [{"name": p.replica.name, "url": p.url, "weight": weights[p.replica.name]} for p in here],
         "max_queue": sum(target.max_queue + p.replica.max_batch for p in here),
     }

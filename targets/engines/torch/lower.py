@@ -8,10 +8,11 @@ from pathlib import Path
 
 from hexdsl.ir.launch import Check, Launch, Port, Process, Ready
 from hexdsl.ir.plan import Device, Plan, Replica, Stage
+from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.target import Target
-from hexdsl.targets.devices import LOOPBACK, address, gpu_kinds, is_cpu, machines_in_use
+from hexdsl.targets.devices import LOOPBACK, gpu_kinds, is_cpu, layers_of, machines_in_use
 from hexdsl.targets.engines.torch.config import engine_config, router_config
-from hexdsl.targets.engines.torch.place import Place
+from hexdsl.targets.engines.torch.place import Place, places_of, served
 
 MODULES = ("hexdsl.runtime.worker", "torch", "transformers", "safetensors", "starlette", "uvicorn", "httpx")
 LOADING_BYTES_PER_S = 100e6
@@ -22,8 +23,8 @@ ROUTER_READY_S = 60
 
 def lower(plan: Plan, target: Target, folder: Path) -> Launch:
     """The process table of a serve plan.  `folder` is the spec's, absolute; `~` in paths is left to the worker."""
-    weights = weights_path(plan.workflow.model.path, folder)
-    places = tuple(place_of(plan, target, index) for index in range(len(plan.replicas)))
+    weights = weights_path(served(plan), folder)
+    places = places_of(plan, target)
     ranks = tuple(process for place in places for process in _ranks(plan, target, place))
     configs = tuple(engine_config(plan, target, place, weights) for place in places)
     return Launch(
@@ -38,19 +39,10 @@ def lower(plan: Plan, target: Target, folder: Path) -> Launch:
     )
 
 
-def weights_path(path: str | None, folder: Path) -> str:
+def weights_path(model: Model, folder: Path) -> str:
     """The path of the weights as the worker gets it: absolute, or with `~` at its beginning."""
-    assert path is not None, "`supports` asks for it"
-    return path if path.startswith("~") else os.path.normpath(folder / path)
-
-
-def place_of(plan: Plan, target: Target, index: int) -> Place:
-    """Ports follow the router's: first those of the replicas, then those where their ranks meet."""
-    replica = plan.replicas[index]
-    host = address(plan.machine(replica.stages[0].machine), target)
-    gpu = gpu_kinds(plan)[replica.stages[0].gpu]
-    port = target.ports + 1 + index
-    return Place(f"replica-{index}", replica, host, port, port + len(plan.replicas), "cpu" if is_cpu(gpu) else "cuda")
+    assert model.path is not None, "`supports` lets no model without a path through"
+    return model.path if model.path.startswith("~") else os.path.normpath(folder / model.path)
 
 
 def _ranks(plan: Plan, target: Target, place: Place) -> Iterator[Process]:
@@ -101,9 +93,8 @@ def _loading_s(replica: Replica) -> int:
 
 
 def _what_it_holds(replica: Replica, stage: Stage, device: Device) -> str:
-    first, end = stage.layers
     share = f", one of {stage.tp} that share them" if stage.tp > 1 else ""
-    return f"{replica.name}: layers {first} to {end - 1} on {device.id} ({device.gpu}{share})"
+    return f"{replica.name}: {layers_of(stage)} on {device.id} ({device.gpu}{share})"
 
 
 def _router(plan: Plan, target: Target, ranks: tuple[Process, ...]) -> Process:
@@ -130,14 +121,22 @@ def _url(host: str, port: int) -> str:
 
 
 def _checks(plan: Plan, weights: str) -> Iterator[Check]:
-    names = ", ".join(MODULES)
-    code = f"from importlib.util import find_spec; raise SystemExit(None in map(find_spec, {MODULES!r}))"
-    missing = f"this Python lacks one of {names}: pip install 'hexdsl[run]', or set HEXC_PYTHON to one that has them"
+    names = " ".join(MODULES)
+    code = f'from importlib.util import find_spec; raise SystemExit(None in map(find_spec, "{names}".split()))'
+    missing = f"this Python lacks one of {names}: install hexdsl[run], or set HEXC_PYTHON to a Python that has it"
     yield Check(kind="python", value=code, message=missing)
-    model = plan.workflow.model.name
-    absent = f"no weights of `{model}` in {weights}: put a Hugging Face checkpoint there, or change `path` and compile again"
+    model = served(plan).name
+    absent = f"no weights of `{model}` in {weights}: put a Hugging Face checkpoint there, or name another `path`"
     yield Check(kind="folder", value=weights, message=absent)
-    most = max((len(m.devices) for m in machines_in_use(plan) if not is_cpu(gpu_kinds(plan)[m.devices[0].gpu])), default=0)
+    most = _gpus_of_a_machine(plan)
     if most:
         code = f"import torch; raise SystemExit(torch.cuda.device_count() < {most})"
         yield Check(kind="python", value=code, message=f"the plan is for {most} GPUs, and torch sees fewer here")
+
+
+def _gpus_of_a_machine(plan: Plan) -> int:
+    """How many GPUs a machine must have, so that the plan finds those it uses; 0 for CPUs."""
+    kinds = gpu_kinds(plan)
+    known = {device.id: device for machine in machines_in_use(plan) for device in machine.devices}
+    used = (known[name] for replica in plan.replicas for name in replica.devices)
+    return max((device.index + 1 for device in used if not is_cpu(kinds[device.gpu])), default=0)

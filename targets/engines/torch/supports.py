@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hexdsl.ir.plan import Plan, Precision, Replica
 from hexdsl.ir.spec.model import Model
+from hexdsl.ir.spec.serve import Serve
 from hexdsl.ir.spec.target import Target
 from hexdsl.targets.base import Reason
 from hexdsl.targets.devices import gpu_kinds, is_cpu
@@ -19,11 +20,12 @@ LAST_PORT = 65535
 
 def supports(plan: Plan, target: Target) -> tuple[Reason, ...]:
     """Every reason against the plan: workflow, model, number formats, devices, ports."""
-    if plan.workflow.KIND != "serve":
+    if not isinstance(plan.workflow, Serve):
         return (Reason(f"it serves models, and `{plan.name}` is a `{plan.workflow.KIND}` workflow"),)
     if not plan.replicas:
         return (Reason("the plan has no replicas"),)
-    return tuple((*_model(plan.workflow.model), *_replicas(plan), *_ports(plan, target)))
+    model = plan.workflow.model
+    return (*_model(model), *_replicas(plan, model), *_words(model, target), *_ports(plan, target))
 
 
 def _model(model: Model) -> Iterator[Reason]:
@@ -40,18 +42,18 @@ def _model(model: Model) -> Iterator[Reason]:
         yield Reason(f"model `{model.name}` has {model.attention.kind} attention, which it does not run yet")
 
 
-def _replicas(plan: Plan) -> Iterator[Reason]:
+def _replicas(plan: Plan, model: Model) -> Iterator[Reason]:
     kinds, formats = gpu_kinds(plan), {p.gpu: p for p in plan.precision}
     used = sorted({stage.gpu for replica in plan.replicas for stage in replica.stages})
     for gpu in used:
-        yield from _format(formats[gpu], plan.workflow.model.name)
+        yield from _format(formats[gpu], model.name)
     for replica in plan.replicas:
         gpus = sorted({stage.gpu for stage in replica.stages})
         if len({is_cpu(kinds[gpu]) for gpu in gpus}) > 1:
             yield Reason(f"replica `{replica.name}` mixes CPUs and GPUs ({', '.join(gpus)})")
         if len({formats[gpu].weights for gpu in gpus}) > 1:
             yield Reason(f"replica `{replica.name}` has different weight formats on {', '.join(gpus)}")
-        yield from _tensor_parallel(replica, plan.workflow.model)
+        yield from _tensor_parallel(replica, model)
 
 
 def _format(precision: Precision, model: str) -> Iterator[Reason]:
@@ -72,6 +74,12 @@ def _tensor_parallel(replica: Replica, model: Model) -> Iterator[Reason]:
         if model.heads % tp or model.ffn % tp or (kv_heads % tp and tp % kv_heads):
             sizes = f"{model.heads} heads, {kv_heads} KV heads and a feed-forward width of {model.ffn}"
             yield Reason(f"{tp} GPUs of replica `{replica.name}` cannot share {sizes} evenly", "add a rule on `tp`")
+
+
+def _words(model: Model, target: Target) -> Iterator[Reason]:
+    """No command line can hold a NUL character."""
+    if any("\0" in word for word in (model.path or "", *target.env.values())):
+        yield Reason("a path or an environment variable holds a NUL character")
 
 
 def _ports(plan: Plan, target: Target) -> Iterator[Reason]:

@@ -16,9 +16,10 @@ GRACE_S = 10
 
 def files(launch: Launch) -> tuple[File, ...]:
     """`launch.sh`."""
-    text = render_shell(
-        TEMPLATE, launch=launch, processes=in_order(launch.processes), command=command, teams=_teams(launch), grace=GRACE_S
-    )
+    processes = in_order(launch.processes)
+    teams = {team_of(process): process.restarts for process in processes}
+    values = {"processes": processes, "teams": teams, "team_of": team_of, "command": command, "grace": GRACE_S}
+    text = render_shell(TEMPLATE, launch=launch, **values)
     return (File(path="launch.sh", text=text, executable=True),)
 
 
@@ -41,13 +42,9 @@ def command(process: Process) -> Raw:
     words = [shlex.quote(word) for word in process.argv]
     if process.argv[0] == "python":
         words[0] = '"$python"'
-    return Raw(" \\\n        ".join(line for line in (" ".join(["env", "--", *variables]), " ".join(words))))
-
-
-def _teams(launch: Launch) -> dict[str, int]:
-    """Group to restarts; a process without a group is one of its own."""
-    return {team_of(process): process.restarts for process in launch.processes}
+    return Raw(" ".join(["env", "--", *variables, "\\\n       ", *words]))
 
 
 def team_of(process: Process) -> str:
+    """The group that a process lives and dies with; without one it is its own."""
     return process.group or process.name

@@ -1,0 +1,1 @@
+"""The pages of `hexc explain CODE`, one a code."""

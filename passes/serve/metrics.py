@@ -1,0 +1,79 @@
+"""What a replica's latency metrics come to, with the statistic that a rule names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hexdsl.costs.predict import TPOT_BAND
+from hexdsl.costs.serving import Pipeline
+from hexdsl.ir.spec.rule import Metric
+from hexdsl.ir.spec.workload import Length
+from hexdsl.passes.serve.layers import Floats
+from hexdsl.passes.serve.problem import Problem
+
+LATENCIES = ("ttft", "tpot", "latency")
+
+TAIL = 90
+"""From this percentile on, a rule is held against the upper end of the predicted range."""
+
+_FAR = 3.09
+"""Score of the 99.9 % quantile, which stands for `max`."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latency metrics in seconds of a priced replica at some running requests and requests per second (or arrays)."""
+
+    line: Pipeline
+    batch: ArrayLike
+    rate: ArrayLike | None
+    problem: Problem
+    step: ArrayLike | None = None
+    """Seconds per output token at `batch`, where they are known already."""
+
+    def value(self, metric: Metric) -> Floats:
+        """`p95(ttft)` and the like, in the shape of `batch`.
+
+        Statistics from p90 on take the upper end of the prediction's range and that quantile of the lengths;
+        `latency` adds the two parts' quantiles, which is on the safe side.
+        """
+        if metric.name == "ttft":
+            return self.ttft(metric.stat)
+        if metric.name == "tpot":
+            return self.tpot(metric.stat)
+        output = length_at(self.problem.workload.output, metric.stat)
+        return self.ttft(metric.stat) + self.tpot(metric.stat) * max(0.0, output - 1)
+
+    def ttft(self, stat: str) -> Floats:
+        """Seconds to the first token."""
+        load = self.problem.load
+        _, expected, high = self.line.ttft(self.batch, load, self.rate, self._step)
+        prompt = length_at(self.problem.workload.prompt, stat)
+        longer = 0.0 if prompt == load.prompt else self.line.first_token(prompt) - self.line.first_token(load.prompt)
+        return np.maximum(0.0, (high if is_tail(stat) else expected) + longer)
+
+    def tpot(self, stat: str) -> Floats:
+        """Seconds per output token."""
+        return self._step * (1 + TPOT_BAND[self.line.provenance]) if is_tail(stat) else self._step
+
+    @cached_property
+    def _step(self) -> Floats:
+        return self.line.tpot(self.batch, self.problem.load) if self.step is None else np.asarray(self.step)
+
+
+def is_tail(stat: str) -> bool:
+    """Whether a statistic is about the slow end of the requests."""
+    return stat == "max" or (stat.startswith("p") and int(stat[1:]) >= TAIL)
+
+
+def length_at(length: Length, stat: str) -> float:
+    """A length at a statistic: its mean, a quantile, or (for `max`) its 99.9 % quantile."""
+    if stat in ("", "mean"):
+        return length.mean
+    return length.quantile(_FAR if stat == "max" else NormalDist().inv_cdf(int(stat[1:]) / 100))
+
