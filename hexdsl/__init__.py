@@ -1,9 +1,9 @@
 """hexc: a compiler for running large language models on the GPUs you have.
 
-    >>> import hexdsl
-    >>> loaded = hexdsl.load("serve.hex")      # doctest: +SKIP
-    >>> plan = hexdsl.plan(loaded)             # doctest: +SKIP
-    >>> hexdsl.compile(loaded, "bundle")       # doctest: +SKIP
+>>> import hexdsl
+>>> loaded = hexdsl.load("serve.hex")      # doctest: +SKIP
+>>> plan = hexdsl.plan(loaded)             # doctest: +SKIP
+>>> hexdsl.compile(loaded, "bundle")       # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -31,17 +31,17 @@ def load(
     return load_file(Path(spec), options)
 
 
-def check(spec: str | Path, **options: Mapping[str, str]) -> tuple[Diagnostic, ...]:
+def check(spec: str | Path, defines: Mapping[str, str] | None = None) -> tuple[Diagnostic, ...]:
     """Every message about a spec; empty where all is well."""
     try:
-        return load(spec, **options).diagnostics
+        return load(spec, defines).diagnostics
     except SpecError as error:
         return error.diagnostics
 
 
-def load_text(text: str, name: str = "spec.hex", options: Options = Options()) -> Loaded:
+def load_text(text: str, name: str = "spec.hex", options: Options | None = None) -> Loaded:
     """Checks a spec given as text; imports are relative to the current folder."""
-    return load_source(Source(name, text), None, options)
+    return load_source(Source(name, text), None, options or Options())
 
 
 def load_json(text: str, name: str = "spec.json") -> Loaded:

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from hexdsl import __version__
 from hexdsl.commands.base import Output, failed
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _command(commands: Commands, name: str, help: str) -> argparse.ArgumentParser:
@@ -35,11 +36,21 @@ def _command(commands: Commands, name: str, help: str) -> argparse.ArgumentParse
 
 
 def _spec_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("-D", dest="defines", action="append", default=[], metavar="NAME=VALUE", help="set a parameter")
+    command.add_argument(
+        "-D", dest="defines", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
+    )
     command.add_argument("--params", action="append", default=[], metavar="FILE", help="file of `name = value` lines")
-    command.add_argument("--allow-path", action="append", default=[], metavar="DIR", help="folder outside the spec's that imports may use")
+    command.add_argument(
+        "--allow-path",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder outside the spec's that imports may use",
+    )
     command.add_argument("--workflow", metavar="NAME", help="the workflow that is meant, where there are several")
-    command.add_argument("--from-json", action="store_true", help="the spec is machine-made JSON (see `hexc schema --json`)")
+    command.add_argument(
+        "--from-json", action="store_true", help="the spec is machine-made JSON (see `hexc schema --json`)"
+    )
 
 
 def _pass_options(command: argparse.ArgumentParser) -> None:

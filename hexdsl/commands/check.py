@@ -28,7 +28,12 @@ def check_command(args: argparse.Namespace) -> Output:
 def contents(spec: Spec) -> str:
     """What a spec declares, in one line."""
     parts = [f"{type(w).KIND} {w.name}" for w in spec.workflows]
-    for title, records in (("cluster", spec.clusters), ("model", spec.models), ("workload", spec.workloads), ("gpu", spec.gpus)):
+    for title, records in (
+        ("cluster", spec.clusters),
+        ("model", spec.models),
+        ("workload", spec.workloads),
+        ("gpu", spec.gpus),
+    ):
         if records:
             parts.append(f"{len(records)} {title}{'s' * (len(records) > 1)}")
     return "all well (" + (", ".join(parts) or "no blocks") + ")"
@@ -39,7 +44,11 @@ def fmt_command(args: argparse.Namespace) -> Output:
     changed: list[str] = []
     shown: list[str] = []
     for name in args.files:
-        source = Source("<stdin>", decode(sys.stdin.buffer.read(), "<stdin>")) if name == "-" else read_source(Path(name), name)
+        source = (
+            Source("<stdin>", decode(sys.stdin.buffer.read(), "<stdin>"))
+            if name == "-"
+            else read_source(Path(name), name)
+        )
         text = format_text(source)
         if name == "-" and not (args.check or args.diff):
             shown.append(text)
@@ -72,5 +81,3 @@ def _replace(path: Path, text: str) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise UsageError([Diagnostic("E003", f"`{path}` cannot be written: {error.strerror}")]) from None
-
-

@@ -41,7 +41,9 @@ def compile_command(args: argparse.Namespace) -> Output:
     made = planned(loaded, args, watch)
     launch = emit(made, Path(args.out), loaded.folder, args.target, args.force)
     if args.json:
-        return Output(data=as_json({"format_version": "1.0", "bundle": args.out, "digest": made.digest()}), talk=watch.talk())
+        return Output(
+            data=as_json({"format_version": "1.0", "bundle": args.out, "digest": made.digest()}), talk=watch.talk()
+        )
     replicas = f"{len(made.replicas)} replica{'s' * (len(made.replicas) > 1)}"
     text = f"{args.out}: {replicas} in {len(launch.processes)} processes; start it with: hexc run {args.out}"
     return Output(data=watch.printed.rstrip(), talk=watch.talk(warnings(loaded, args), text))

@@ -16,7 +16,9 @@ def schema_command(args: argparse.Namespace) -> Output:
     if args.json:
         return Output(data=as_json(schema_json()))
     if args.kind is not None and args.kind not in DOCUMENTED:
-        raise UsageError([Diagnostic("E022", f"`{args.kind}` is not a kind of block", (), suggestion(args.kind, DOCUMENTED))])
+        raise UsageError(
+            [Diagnostic("E022", f"`{args.kind}` is not a kind of block", (), suggestion(args.kind, DOCUMENTED))]
+        )
     return Output(data=schema_markdown(args.kind))
 
 
@@ -37,7 +39,9 @@ def passes_command(args: argparse.Namespace) -> Output:
     if args.json:
         listed = {k: [{"name": p.name, "about": p.summary} for p in passes] for k, passes in PIPELINES.items()}
         return Output(data=as_json({"format_version": "1.0", "passes": listed}))
-    lines = [f"{kind}\n" + "\n".join(f"  {p.name:<12} {p.summary}" for p in passes) for kind, passes in PIPELINES.items()]
+    lines = [
+        f"{kind}\n" + "\n".join(f"  {p.name:<12} {p.summary}" for p in passes) for kind, passes in PIPELINES.items()
+    ]
     return Output(data="\n".join(lines))
 
 
@@ -45,7 +49,9 @@ def completion_command(args: argparse.Namespace) -> Output:
     """A completion script: commands, their options, and files."""
     options = _options()
     script = {"bash": _bash, "zsh": _zsh, "fish": _fish}[args.shell](options)
-    return Output(data=as_json({"format_version": "1.0", "shell": args.shell, "script": script}) if args.json else script)
+    return Output(
+        data=as_json({"format_version": "1.0", "shell": args.shell, "script": script}) if args.json else script
+    )
 
 
 def _options() -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -65,7 +71,7 @@ def _bash(options: dict[str, tuple[str, tuple[str, ...]]]) -> str:
     return f"""_hexc() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}" words=""
   if [ "$COMP_CWORD" -eq 1 ]; then
-    mapfile -t COMPREPLY < <(compgen -W "{' '.join(options)}" -- "$word")
+    mapfile -t COMPREPLY < <(compgen -W "{" ".join(options)}" -- "$word")
     return
   fi
   case "${{COMP_WORDS[1]}}" in
@@ -83,7 +89,9 @@ complete -o filenames -F _hexc hexc
 
 def _zsh(options: dict[str, tuple[str, tuple[str, ...]]]) -> str:
     listed = " ".join(f"'{name}:{help_.replace(chr(39), '')}'" for name, (help_, _) in options.items())
-    cases = "\n".join(f"    {name}) _arguments {' '.join(longs)} '*:file:_files' ;;" for name, (_, longs) in options.items())
+    cases = "\n".join(
+        f"    {name}) _arguments {' '.join(longs)} '*:file:_files' ;;" for name, (_, longs) in options.items()
+    )
     return f"""#compdef hexc
 _hexc() {{
   local -a commands=({listed})

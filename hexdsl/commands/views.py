@@ -47,7 +47,9 @@ def explain_command(args: argparse.Namespace) -> Output:
     """Explains a message's code, or what a plan decided and why."""
     if _CODE.match(args.subject):
         page = code_page(args.subject)
-        return Output(data=as_json({"format_version": "1.0", "code": args.subject, "page": page}) if args.json else page)
+        return Output(
+            data=as_json({"format_version": "1.0", "code": args.subject, "page": page}) if args.json else page
+        )
     from hexdsl.report.explain import explain_plan
 
     plan = plan_of(args, args.subject)
@@ -96,4 +98,6 @@ def report_command(args: argparse.Namespace) -> Output:
         Path(args.out).write_text(page, encoding="utf-8")
     except OSError as error:
         raise UsageError([Diagnostic("P010", f"`{args.out}` cannot be written: {error.strerror}")]) from None
-    return Output(data=as_json({"format_version": "1.0", "report": args.out}) if args.json else "", talk=f"wrote {args.out}")
+    return Output(
+        data=as_json({"format_version": "1.0", "report": args.out}) if args.json else "", talk=f"wrote {args.out}"
+    )

@@ -162,10 +162,9 @@ def _close_predictions(one: Prediction, two: Prediction) -> bool:
 
 
 def _said(p: Prediction) -> str:
-    value = say.amount(p.value, p.unit)
     if say.is_exact(p):
-        return value
-    return say.interval(p) if say.range_only(p) else f"{value} ({say.interval(p)})"
+        return say.middle(p)
+    return say.interval(p) if say.range_only(p) else f"{say.middle(p)} ({say.interval(p)})"
 
 
 def _close_rules(one: RuleCheck, two: RuleCheck) -> bool:

@@ -29,6 +29,9 @@ BYTE = BYTES.dims[0]
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+NO_GAP = 1e-6
+
+
 def clean(text: str) -> str:
     """Text that cannot steer a terminal: control characters and direction marks become `?`."""
     return _UNPRINTABLE.sub("?", text)
@@ -40,6 +43,11 @@ def amount(value: float, unit: str) -> str:
         return f"{digits(value)}%"
     scale, dim = _scale(unit)
     return show(value * scale, dim) if dim is not None else f"{digits(value)} {clean(unit)}"
+
+
+def rough(value: float, unit: str) -> str:
+    """A predicted value: three significant digits, since the fourth is never meant."""
+    return amount(float(f"{value:.3g}"), unit)
 
 
 def _scale(unit: str) -> tuple[float, Dimension | None]:
@@ -145,6 +153,13 @@ def filled(part: Memory) -> float:
     return (part.weights_bytes + part.kv_bytes + part.other_bytes) / max(1, part.capacity_bytes)
 
 
+def middle(p: Prediction) -> str:
+    """The value of a prediction; empty where only its range is said."""
+    if range_only(p):
+        return ""
+    return amount(p.value, p.unit) if is_exact(p) else rough(p.value, p.unit)
+
+
 def is_exact(p: Prediction) -> bool:
     """Whether a prediction is one number, such as a sum of given prices."""
     return p.low == p.value == p.high
@@ -158,7 +173,7 @@ def range_only(p: Prediction) -> bool:
 def interval(p: Prediction) -> str:
     """`31ms to 46ms`; `exact` where given figures were only added up; `no range` where the planner gave none."""
     if not is_exact(p):
-        return f"{amount(p.low, p.unit)} to {amount(p.high, p.unit)}"
+        return f"{rough(p.low, p.unit)} to {rough(p.high, p.unit)}"
     return "exact" if provenance(p.terms) == "given" else "no range"
 
 
@@ -227,6 +242,8 @@ def proof(c: Certificate) -> str:
     """What a certificate proves, in a few words."""
     if c.status == "optimal" and c.exact:
         return "best of every plan in the search space"
+    if c.gap <= NO_GAP:
+        return "reaches the bound: no plan can be better"
     if c.status == "optimal":
         return "best of the plans considered; the bound holds for every plan"
     how = "work limit reached" if c.status == "limit" else "heuristic" if not c.exact else "search not finished"

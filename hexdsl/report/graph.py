@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from hexdsl.ir.plan import Machine, Plan, Replica, Stage
 from hexdsl.ir.spec import Workflow
 from hexdsl.report import figures as say
-from hexdsl.report.topology import Group, Join, cluster_of, groups, joins
+from hexdsl.report.topology import Group, cluster_of, groups, joins
 
 ROUTER = "router"
 HEAD = (
@@ -114,7 +114,7 @@ def graph_text(subject: Plan | Workflow) -> str:
     plan = subject if isinstance(subject, Plan) else None
     lines = [say.clean(cluster_of(subject).name), *_tree([(g.title, _machine_lines(g, plan)) for g in groups(subject)])]
     if links := joins(subject):
-        lines += ["links", *_tree([(_join_words(j), []) for j in links])]
+        lines += ["links", *_tree([(say.clean(f"{j.words}: {j.label}"), ()) for j in links])]
     if plan is not None and plan.replicas:
         lines += [ROUTER, *_tree([(_way(r, plan), []) for r in plan.replicas])]
     return "\n".join(lines) + "\n"
@@ -138,11 +138,6 @@ def _holdings(machine: Machine, plan: Plan) -> str:
     held = [f"{_stage_name(r, i)} on {_indices(s)} (layers {say.layers(s)})" for r, i, s in _stages_on(machine, plan)]
     idle = say.idle_devices(machine, plan)
     return ", ".join([*held, f"{len(idle)} idle"] if idle else held) or "no GPUs"
-
-
-def _join_words(join: Join) -> str:
-    words = {"inside": f"inside a machine of {join.left}", "between": f"{join.left} <-> {join.right}"}
-    return say.clean(f"{words.get(join.kind, f'between machines of {join.left}')}: {join.label}")
 
 
 def _way(replica: Replica, plan: Plan) -> str:

@@ -39,7 +39,15 @@ class HeldBy:
 def plan_html(plan: Plan) -> str:
     """The page about a plan.  Everything that came from the spec is escaped."""
     page = _environment().get_template("report.html.j2")
-    return page.render(plan=plan, say=say, drawing=drawing(plan), joins=joins(plan), held=_held(plan), chart=range_chart, scaled=scaled)
+    return page.render(
+        plan=plan,
+        say=say,
+        drawing=drawing(plan),
+        joins=joins(plan),
+        held=_held(plan),
+        chart=range_chart,
+        scaled=scaled,
+    )
 
 
 def _environment() -> Environment:
@@ -61,12 +69,14 @@ def _held(plan: Plan) -> tuple[HeldBy, ...]:
 
 def range_chart(p: Prediction, plan: Plan) -> RangeChart:
     """Where a prediction's range, value and limit lie on a scale that begins at zero."""
-    rule = next((r for r in plan.rules if say.prediction_of(r, plan) == p and r.limit is not None and r.unit == p.unit), None)
-    limit = rule.limit if rule else None
+    limits = (r.limit for r in plan.rules if say.prediction_of(r, plan) == p and r.unit == p.unit)
+    limit = next((x for x in limits if x is not None), None)
     top = 1.08 * max(abs(x) for x in (p.low, p.value, p.high, limit or 0)) or 1.0
     value = None if say.range_only(p) else scaled(p.value, top)
-    text = "" if limit is None else say.amount(limit, p.unit)
-    return RangeChart(scaled(p.low, top), scaled(p.high, top), value, None if limit is None else scaled(limit, top), text)
+    low, high = scaled(p.low, top), scaled(p.high, top)
+    if limit is None:
+        return RangeChart(low, high, value, None)
+    return RangeChart(low, high, value, scaled(limit, top), say.amount(limit, p.unit))
 
 
 def scaled(value: float, top: float) -> float:

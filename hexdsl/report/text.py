@@ -149,10 +149,10 @@ def _precision(plan: Plan) -> Iterator[RenderableType]:
 def _predictions(plan: Plan) -> Iterator[RenderableType]:
     if not plan.predictions:
         return
-    table = _table("metric", "value", "range", "rests on", "mostly", right=("value",), whole=("range", "metric", "rests on"))
+    columns = ("metric", "value", "range", "rests on", "mostly")
+    table = _table(*columns, right=("value",), whole=("range", "metric", "rests on"))
     for p in plan.predictions:
-        value = "" if say.range_only(p) else say.amount(p.value, p.unit)
-        table.add_row(_text(p.metric), value, say.interval(p), say.provenance(p.terms), _text(mostly(p)))
+        table.add_row(_text(p.metric), say.middle(p), say.interval(p), say.provenance(p.terms), _text(mostly(p)))
     yield table
 
 
@@ -179,7 +179,8 @@ def _verdict(rule: RuleCheck, plan: Plan) -> Text:
 def _certificates(plan: Plan) -> Iterator[RenderableType]:
     if not plan.certificates:
         return
-    table = _table("pass", "goal", "reached", "bound", "gap", "proof", right=("reached", "bound", "gap"), whole=("pass",))
+    columns = ("pass", "goal", "reached", "bound", "gap", "proof")
+    table = _table(*columns, right=("reached", "bound", "gap"), whole=("pass",))
     for c in plan.certificates:
         figures = (say.digits(c.objective), say.digits(c.bound), say.percent(c.gap))
         table.add_row(_text(c.of), _text(c.goal), *figures, say.proof(c))

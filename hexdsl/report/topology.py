@@ -44,6 +44,13 @@ class Join:
     latency: str = ""
 
     @property
+    def words(self) -> str:
+        """What is joined: `big <-> middle`, `inside a machine of big`."""
+        if self.kind == "between":
+            return f"{self.left} <-> {self.right}"
+        return f"inside a machine of {self.left}" if self.kind == "inside" else f"between machines of {self.left}"
+
+    @property
     def label(self) -> str:
         return ", ".join(filter(None, (self.bandwidth, self.latency)))
 
@@ -82,8 +89,9 @@ def _group(name: str, count: int, node: Nodes | FabricNode) -> Group:
 
 def joins(subject: Plan | Workflow) -> tuple[Join, ...]:
     """Every link of the cluster, from the inside of machines outwards."""
-    inside = (Join("inside", g.name, g.name, say.bandwidth(g.inside)) for g in groups(subject) if g.inside and g.gpus > 1)
-    return (*inside, *_networks(cluster_of(subject)))
+    inside = ((g.name, g.inside) for g in groups(subject) if g.inside and g.gpus > 1)
+    machines = (Join("inside", name, name, say.bandwidth(speed)) for name, speed in inside)
+    return (*machines, *_networks(cluster_of(subject)))
 
 
 def _networks(cluster: Cluster) -> Iterator[Join]:

@@ -104,6 +104,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     names = config.architectures or ["none named"]
     if names[0] not in ARCHITECTURES:
         raise RuntimeFault(f"{folder}: {names[0]} is not served; those that are: {', '.join(ARCHITECTURES)}")
+    if getattr(config, "quantization_config", None):
+        raise RuntimeFault(f"{folder}: quantised checkpoints are not served")
     _check_rope(folder, config)
     return Checkpoint(folder, config, names[0])
 

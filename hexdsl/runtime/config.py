@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,11 +172,16 @@ def first_problem(error: ValidationError) -> str:
 
 @contextmanager
 def faults_to_exit(program: str) -> Iterator[None]:
-    """Turns a `RuntimeFault` into one line on stderr and exit code 2."""
+    """Turns a `RuntimeFault` into one line on stderr and exit code 2; Ctrl-C ends with 130, a closed stdout with 1."""
     try:
         yield
     except RuntimeFault as fault:
         stop_with(f"{program}: {fault}", 2)
+    except KeyboardInterrupt:
+        stop_with(f"{program}: interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at the end would fail again
+        sys.exit(1)
 
 
 def stop_with(line: str, code: int) -> NoReturn:

@@ -52,12 +52,14 @@ class Process:
         self.store: Store = self._meet()
 
     def _meet(self) -> Store:
+        """The store at the meeting place.  It and gloo listen on that address only, not on all interfaces."""
         port = int(os.environ["MASTER_PORT"])
         if self.host.startswith("127.") or self.host in ("localhost", "::1"):
             loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        listening = _listen(self.host, port) if self.rank == 0 else None
         try:
-            store = TCPStore(self.host, port, self.config.world, self.rank == 0, TIMEOUT)
+            store = TCPStore(self.host, port, self.config.world, self.rank == 0, TIMEOUT, master_listen_fd=listening)
             backend = "gloo" if self.config.device == "cpu" else "cpu:gloo,cuda:nccl"
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.config.world, timeout=TIMEOUT)
         except (dist.DistError, RuntimeError) as error:
@@ -166,6 +168,13 @@ def lead(process: Process, checkpoint: Checkpoint, listener: socket.socket) -> N
     thread.join(LEAVE)
     if thread.is_alive() or not hub.wait(LEAVE):
         process.fail("the other ranks did not stop in time")
+
+
+def _listen(host: str, port: int) -> int:
+    """A file descriptor, for a C++ library to own."""
+    bound = bind(host, port)
+    bound.listen()
+    return bound.detach()
 
 
 def _line(error: Exception) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import os
 import socket
+import sys
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -103,7 +104,17 @@ async def on_gone(_: Request, __: Exception) -> Response:
     return Response(status_code=499)
 
 
-HANDLERS: dict[Any, Any] = {BadRequest: on_bad_request, HTTPException: on_http_error, ClientGone: on_gone}
+async def on_bug(request: Request, error: Exception) -> Response:
+    print(f"{request.url.path}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return JSONResponse(error_body("the server made a mistake; its log says more", "server_error"), 500)
+
+
+HANDLERS: dict[Any, Any] = {
+    BadRequest: on_bad_request,
+    HTTPException: on_http_error,
+    ClientGone: on_gone,
+    Exception: on_bug,
+}
 
 
 class Server(uvicorn.Server):

@@ -36,6 +36,13 @@ A100 = Gpu(name="A100", memory=80e9, bandwidth=2.04e12, bf16=312e12, link=600e9,
 CORE = Gpu(name="cpu_core", memory=2e9, reserve=1e8, bandwidth=10e9, fp32=30e9)
 
 
+UTILIZATION = Default(
+    place="serve assistant",
+    pin="utilization = 90%",
+    description="share of a GPU's memory that the engine may fill",
+)
+
+
 def machine(group: str, index: int, gpu: str, count: int, host: str = "") -> Machine:
     name = f"{group}-{index}"
     devices = tuple(Device(id=f"{name}:{k}", gpu=gpu, index=k) for k in range(count))
@@ -48,9 +55,20 @@ def stage(layers: tuple[int, int], place: str, indices: range, gpu: str, memory:
     return Stage(layers=layers, machine=place, devices=tuple(f"{place}:{k}" for k in indices), gpu=gpu, memory=held)
 
 
-def predicted(metric: str, unit: str, values: tuple[float, float, float], **terms: tuple[float, Provenance]) -> Prediction:
+def predicted(
+    metric: str, unit: str, values: tuple[float, float, float], **terms: tuple[float, Provenance]
+) -> Prediction:
     parts = tuple(Term(name=n.replace("_", " "), value=v, provenance=p) for n, (v, p) in terms.items())
     return Prediction(metric=metric, unit=unit, value=values[0], low=values[1], high=values[2], terms=parts)
+
+
+def direct(gpu: str, word: str) -> Precision:
+    reason = f"{gpu} multiplies {word} directly"
+    return Precision(gpu=gpu, weights=word, activations=word, kv=word, compute=word, reason=reason)
+
+
+def decision(by: str, what: str, choice: str, reason: str) -> Decision:
+    return Decision(by=by, what=what, choice=choice, reason=reason)
 
 
 def tpot(mean: float) -> tuple[Prediction, ...]:
@@ -71,11 +89,15 @@ def mixed() -> Plan:
         spec_digest="4b1d0c5e9a72",
         name="assistant",
         workflow=_assistant(),
-        defaults=(Default(place="serve assistant", pin="utilization = 90%", description="share of a GPU's memory that the engine may fill"),),
-        machines=(machine("big", 0, "H100", 8, "gpu-01.lab"), machine("middle", 0, "A100", 4), machine("middle", 1, "A100", 4)),
+        defaults=(UTILIZATION,),
+        machines=(
+            machine("big", 0, "H100", 8, "gpu-01.lab"),
+            machine("middle", 0, "A100", 4),
+            machine("middle", 1, "A100", 4),
+        ),
         precision=(
-            Precision(gpu="A100", weights="bf16", activations="bf16", kv="bf16", compute="bf16", reason="A100 multiplies bf16 directly"),
-            Precision(gpu="H100", weights="bf16", activations="bf16", kv="bf16", compute="bf16", reason="H100 multiplies bf16 directly"),
+            direct("A100", "bf16"),
+            direct("H100", "bf16"),
         ),
         context=8192,
         replicas=_replicas(),
@@ -84,18 +106,36 @@ def mixed() -> Plan:
         cost_usd_per_h=30.2,
         certificates=(
             Certificate(
-                of="groups", goal="maximize goodput", objective=11.6, bound=12.1, gap=0.0413, status="feasible",
-                method="patterns per machine, then moves", solver="HiGHS 1.11", work=1240, exact=False,
+                of="groups",
+                goal="maximize goodput",
+                objective=11.6,
+                bound=12.1,
+                gap=0.0413,
+                status="feasible",
+                method="patterns per machine, then moves",
+                solver="HiGHS 1.11",
+                work=1240,
+                exact=False,
             ),
             Certificate(
-                of="route", goal="maximize goodput", objective=11.6, bound=11.6, gap=0, status="optimal",
-                method="linear program", solver="HiGHS 1.11", work=12, exact=True,
+                of="route",
+                goal="maximize goodput",
+                objective=11.6,
+                bound=11.6,
+                gap=0,
+                status="optimal",
+                method="linear program",
+                solver="HiGHS 1.11",
+                work=12,
+                exact=True,
             ),
         ),
         decisions=(
-            Decision(by="groups", what="replicas", choice="3", reason="a fourth does not fit: two idle H100 hold 141GB of weights only without a KV cache"),
-            Decision(by="groups", what="r1 layers", choice="46 + 34", reason="four A100 read their part as quickly as two H100 read theirs"),
-            Decision(by="route", what="routes", choice="50% + 29% + 21%", reason="in proportion to the rates at which p95(tpot) reaches 50ms"),
+            decision("groups", "replicas", "3", "two idle H100 hold 141GB of weights only without a KV cache"),
+            decision("groups", "r1 layers", "46 + 34", "four A100 read their part as quickly as two H100 read theirs"),
+            decision(
+                "route", "routes", "50% + 29% + 21%", "in proportion to the rates at which p95(tpot) reaches 50ms"
+            ),
         ),
         rules=(
             RuleCheck(text="p95(ttft) <= 400ms", line=31, value=0.31, limit=0.4, unit="s", holds=True),
@@ -105,7 +145,7 @@ def mixed() -> Plan:
         ),
         verified=("memory fits", "every layer is held once per replica", "no GPU is used twice", "rules hold"),
         notes=("H100 and A100 are joined by 200Gb/s: r1 hands 1.3MB per token of prefill across",),
-    )  # fmt: skip
+    )
 
 
 def _assistant() -> Serve:
@@ -125,15 +165,23 @@ def _assistant() -> Serve:
         prompt=LogNormal(median=900, p95=4000),
         output=LogNormal(median=220, p95=900),
     )
-    goal = Objective(sense="maximize", expr=Metric(name="goodput"), text="maximize goodput", span=Span("serve.hex", 35, 3))
+    goal = Objective(
+        sense="maximize", expr=Metric(name="goodput"), text="maximize goodput", span=Span("serve.hex", 35, 3)
+    )
     return Serve(name="assistant", model=chat, on=cloud, workload=online, objectives=(goal,))
 
 
 def _replicas() -> tuple[Replica, ...]:
     return (
         Replica(
-            name="r0", stages=(stage((0, 80), "big-0", range(4), "H100", (80, 35.3, 30.2, 4.5)),), max_batch=64,
-            kv_tokens=368_000, rate_req_per_s=5.8, capacity_req_per_s=7.4, cost_usd_per_h=11.6, predictions=tpot(0.036),
+            name="r0",
+            stages=(stage((0, 80), "big-0", range(4), "H100", (80, 35.3, 30.2, 4.5)),),
+            max_batch=64,
+            kv_tokens=368_000,
+            rate_req_per_s=5.8,
+            capacity_req_per_s=7.4,
+            cost_usd_per_h=11.6,
+            predictions=tpot(0.036),
         ),
         Replica(
             name="r1",
@@ -141,26 +189,43 @@ def _replicas() -> tuple[Replica, ...]:
                 stage((0, 46), "big-0", range(4, 6), "H100", (80, 41.3, 24.9, 4.1)),
                 stage((46, 80), "middle-0", range(4), "A100", (80, 15.2, 51.5, 3.9)),
             ),
-            max_batch=40, kv_tokens=264_000, rate_req_per_s=3.4, capacity_req_per_s=4.2, cost_usd_per_h=12.2,
+            max_batch=40,
+            kv_tokens=264_000,
+            rate_req_per_s=3.4,
+            capacity_req_per_s=4.2,
+            cost_usd_per_h=12.2,
             predictions=tpot(0.041),
         ),
         Replica(
-            name="r2", stages=(stage((0, 80), "middle-1", range(4), "A100", (80, 35.3, 30.6, 4.1)),), max_batch=32,
-            kv_tokens=373_000, rate_req_per_s=2.4, capacity_req_per_s=3.1, cost_usd_per_h=6.4, predictions=tpot(0.043),
+            name="r2",
+            stages=(stage((0, 80), "middle-1", range(4), "A100", (80, 35.3, 30.6, 4.1)),),
+            max_batch=32,
+            kv_tokens=373_000,
+            rate_req_per_s=2.4,
+            capacity_req_per_s=3.1,
+            cost_usd_per_h=6.4,
+            predictions=tpot(0.043),
         ),
-    )  # fmt: skip
+    )
 
 
 def _predictions() -> tuple[Prediction, ...]:
     return (
         predicted("p95(ttft)", "s", (0.31, 0.18, 0.41), prefill=(0.19, "measured"), waiting=(0.12, "modelled")),
         predicted(
-            "p95(tpot)", "s", (0.05, 0.04, 0.06), reading_the_weights=(0.024, "measured"),
-            prefill_of_others=(0.014, "measured"), reading_the_KV_cache=(0.007, "measured"), all_reduce=(0.005, "modelled"),
+            "p95(tpot)",
+            "s",
+            (0.05, 0.04, 0.06),
+            reading_the_weights=(0.024, "measured"),
+            prefill_of_others=(0.014, "measured"),
+            reading_the_KV_cache=(0.007, "measured"),
+            all_reduce=(0.005, "modelled"),
         ),
-        predicted("goodput", "req/s", (11.6, 9.7, 13.1), r0=(5.8, "measured"), r1=(3.4, "modelled"), r2=(2.4, "measured")),
+        predicted(
+            "goodput", "req/s", (11.6, 9.7, 13.1), r0=(5.8, "measured"), r1=(3.4, "modelled"), r2=(2.4, "measured")
+        ),
         predicted("cost", "usd/h", (30.2, 30.2, 30.2), H100=(17.4, "given"), A100=(12.8, "given")),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -175,7 +240,7 @@ def quickstart() -> Plan:
         name="hello",
         workflow=Serve(name="hello", model=small, on=laptop, workload=load),
         machines=(machine("cpu", 0, "cpu_core", 2, "localhost"),),
-        precision=(Precision(gpu="cpu_core", weights="fp32", activations="fp32", kv="fp32", compute="fp32", reason="cpu_core multiplies fp32 directly"),),
+        precision=(direct("cpu_core", "fp32"),),
         context=2048,
         replicas=(
             Replica(
@@ -184,7 +249,11 @@ def quickstart() -> Plan:
                     stage((0, 14), "cpu-0", range(1), "cpu_core", (2, 0.35, 1.2, 0.1)),
                     stage((14, 30), "cpu-0", range(1, 2), "cpu_core", (2, 0.37, 1.2, 0.1)),
                 ),
-                max_batch=8, kv_tokens=65_000, rate_req_per_s=0.9, capacity_req_per_s=0.9, cost_usd_per_h=0,
+                max_batch=8,
+                kv_tokens=65_000,
+                rate_req_per_s=0.9,
+                capacity_req_per_s=0.9,
+                cost_usd_per_h=0,
             ),
         ),
         routes=(Route(replica="r0", weight=1),),
@@ -194,10 +263,18 @@ def quickstart() -> Plan:
         ),
         certificates=(
             Certificate(
-                of="groups", goal="maximize throughput", objective=30.2, bound=30.2, gap=0, status="optimal",
-                method="every pattern enumerated", solver="none", work=6, exact=True,
+                of="groups",
+                goal="maximize throughput",
+                objective=30.2,
+                bound=30.2,
+                gap=0,
+                status="optimal",
+                method="every pattern enumerated",
+                solver="none",
+                work=6,
+                exact=True,
             ),
         ),
-        decisions=(Decision(by="groups", what="r0 stages", choice="2", reason="both cores work at once on different requests"),),
+        decisions=(decision("groups", "r0 stages", "2", "both cores work at once on different requests"),),
         verified=("memory fits", "every layer is held once per replica"),
-    )  # fmt: skip
+    )

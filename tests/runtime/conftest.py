@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def reference() -> Reference:
     torch.set_num_threads(1)
 
     @cache
-    def load(folder: Path) -> tuple[object, object]:
+    def load(folder: Path) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         return model.eval(), AutoTokenizer.from_pretrained(folder)
 
@@ -46,6 +47,6 @@ def reference() -> Reference:
         told = model.generate(
             input_ids=asked.input_ids, attention_mask=asked.attention_mask, max_new_tokens=max_tokens, do_sample=False
         )
-        return tokenizer.decode(told[0, asked.input_ids.shape[1] :], skip_special_tokens=True)
+        return str(tokenizer.decode(told[0, asked.input_ids.shape[1] :], skip_special_tokens=True))
 
     return generate

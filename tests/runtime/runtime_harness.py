@@ -88,13 +88,13 @@ class Running:
         lines = self.client.get("/metrics").text.splitlines()
         return float(next(line.split()[-1] for line in lines if line.split()[0] == name))
 
-    def complete(self, prompt: str | list[int], max_tokens: int = 16, **more: Any) -> dict[str, Any]:
+    def complete(self, prompt: object, max_tokens: int = 16, **more: Any) -> dict[str, Any]:
         body = {"prompt": prompt, "max_tokens": max_tokens, "temperature": 0, **more}
         answer = self.client.post("/v1/completions", json=body)
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
-    def text(self, prompt: str | list[int], max_tokens: int = 16, **more: Any) -> str:
+    def text(self, prompt: object, max_tokens: int = 16, **more: Any) -> str:
         return str(self.complete(prompt, max_tokens, **more)["choices"][0]["text"])
 
     def texts(self, prompts: Sequence[str], max_tokens: int, **more: Any) -> list[str]:
@@ -139,6 +139,10 @@ def engine_config(model: Path, stages: Stages, **changes: Any) -> dict[str, Any]
 
 def start_replica(folder: Path, config: dict[str, Any], **env: str) -> Running:
     """Starts every rank of a replica and waits until it is ready."""
+    return spawn_replica(folder, config, **env).wait_ready()
+
+
+def spawn_replica(folder: Path, config: dict[str, Any], **env: str) -> Running:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "replica.json"
     path.write_text(json.dumps(config))
@@ -146,7 +150,7 @@ def start_replica(folder: Path, config: dict[str, Any], **env: str) -> Running:
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **env}
     for rank in range(sum(len(stage["ranks"]) for stage in config["stages"])):
         replica.spawn("worker", "--config", str(path), "--rank", str(rank), **meet)
-    return replica.wait_ready()
+    return replica
 
 
 def start_router(folder: Path, replicas: Sequence[tuple[str, str, float]], **changes: Any) -> Running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-from runtime_harness import Running, engine_config, start_replica, until
+from runtime_harness import Running, engine_config, spawn_replica, start_replica, until
+from safetensors.torch import load_file, save_file
 
 
 def lines(running: Running, rank: int) -> list[str]:
@@ -57,6 +59,18 @@ def test_a_stop_of_any_rank_stops_all_and_tells_the_clients(llama: Path, tmp_pat
     assert rest[-1] == "data: [DONE]"
     assert [lines(replica, rank) for rank in (0, 1)] == [[], []]
     assert whole == [503]
+
+
+def test_a_rank_that_cannot_load_ends_the_others(llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(llama, folder)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.3.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    replica = spawn_replica(tmp_path, engine_config(folder, [(0, 2, 1), (2, 4, 1)]))
+    assert replica.codes(60) == [1, 2]
+    assert lines(replica, 0) == ["r0 rank 0: rank 1 is gone; stopping"]
+    assert lines(replica, 1) == [f"worker: {folder}: the checkpoint has no tensor `model.layers.3.mlp.up_proj.weight`"]
 
 
 def run_worker(config: Path, rank: int = 0, **env: str) -> tuple[int, str]:

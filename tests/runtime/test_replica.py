@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from conftest import Reference
 from runtime_harness import Running, engine_config, start_replica, start_router, until
@@ -208,6 +209,12 @@ def test_health_names_the_processes(replica: Running) -> None:
         ([1, 4], [replica.processes[1].pid]),
     ]
     assert "r0 rank 1: layers 1-3 of tiny ready" in replica.log(1)
+
+
+def test_every_socket_is_on_loopback(replica: Running) -> None:
+    sockets = [s for p in replica.processes for s in psutil.Process(p.pid).net_connections("inet")]
+    listening = {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
 
 
 def test_metrics_add_up(replica: Running) -> None:

@@ -24,7 +24,7 @@ from hexdsl.runtime.routing import Wheel
 from hexdsl.runtime.web import Server, bind
 
 
-@dataclass
+@dataclass(eq=False)
 class Stub:
     """A replica that answers with its name, after what `mode` says."""
 
@@ -84,9 +84,6 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     for server in servers:
         server.end()
     assert codes == [[0]]
-
-
-Stub.__hash__ = object.__hash__  # type: ignore[assignment]
 
 
 def post(router: Running, **body: object) -> dict[str, object]:

@@ -38,6 +38,8 @@ SHAPE: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
 
 
 def greedy(folder: Path, prompt: str, count: int, chunk: int) -> str:
@@ -113,16 +115,8 @@ def test_a_linked_kernel_changes_the_model() -> None:
         (None, "no checkpoint here"),
         ("not json", "cannot be read"),
         (json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}), "GPT2LMHeadModel is not served"),
-        (
-            json.dumps(
-                {
-                    "model_type": "llama",
-                    "architectures": ["LlamaForCausalLM"],
-                    "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
-                }
-            ),
-            "rotary embedding `dynamic` is not served",
-        ),
+        (json.dumps({**LLAMA, "rope_parameters": DYNAMIC}), "rotary embedding `dynamic` is not served"),
+        (json.dumps({**LLAMA, "quantization_config": {"quant_method": "gptq"}}), "quantised checkpoints"),
     ],
 )
 def test_a_folder_that_cannot_be_served(content: str | None, words: str, tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ class Stage(Ir):
     input: Length | None = Field(None, description="prompt lengths")
     output: Length | None = Field(None, description="output lengths")
     samples: Count = Field(1, description="parallel answers per call")
-    repeat: Annotated[Times, BeforeValidator(_times)] | None = Field(None, description="how often the stage runs, such as `0..3`")
+    repeat: Annotated[Times, BeforeValidator(_times)] | None = Field(
+        None, description="how often the stage runs, such as `0..3`"
+    )
     deadline: Seconds | None = Field(None, description="time that one run may take")
     rules: tuple[Rule, ...] = Field((), description="rules of this stage")
 

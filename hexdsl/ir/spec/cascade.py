@@ -52,9 +52,7 @@ class Cascade(Ir):
 
     name: str
     on: Cluster = Field(description="the cluster that may be used")
-    workload: Workload | None = Field(
-        None, description="the load", json_schema_extra={"pin": "workload = NAME"}
-    )
+    workload: Workload | None = Field(None, description="the load", json_schema_extra={"pin": "workload = NAME"})
     tier: tuple[Tier, ...] = Field(min_length=1, description="the models, smallest first")
     edges: tuple[Escalation, ...] = Field((), description="`quick -> deep { when, threshold }`")
     target: tuple[Target, ...] = Field((), description="what is emitted")

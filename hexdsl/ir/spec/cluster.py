@@ -73,7 +73,9 @@ class Link(Ir):
 
     left: str
     right: str
-    bandwidth: Bandwidth = Field(description="bandwidth between a machine of one side and one of the other, per direction")
+    bandwidth: Bandwidth = Field(
+        description="bandwidth between a machine of one side and one of the other, per direction"
+    )
     latency: Seconds = Field(20e-6, description="latency, one way", json_schema_extra={"example": "20us"})
 
 
@@ -96,7 +98,9 @@ class FabricNode(Ir):
     """The machines of a fabric, all alike."""
 
     gpus: Gpus = Field(description="GPUs of one machine")
-    interconnect: Bandwidth | None = Field(None, description="GPU-to-GPU link inside a machine, both directions together")
+    interconnect: Bandwidth | None = Field(
+        None, description="GPU-to-GPU link inside a machine, both directions together"
+    )
     nic: Bandwidth | None = Field(None, description="network of one machine, per direction")
     price: GpuPrice | None = Field(None, description="price of one GPU for an hour")
     host_memory: Bytes | None = Field(None, description="main memory of one machine")

@@ -22,7 +22,9 @@ class Gpu(Ir):
     memory: Bytes = Field(description="nominal memory of one GPU")
     usable: Bytes | None = Field(None, description="memory that the driver leaves, where it is less than nominal")
     reserve: Bytes = Field(
-        2e9, description="memory kept free for the runtime: context, graphs and workspace", json_schema_extra={"example": "2GB"}
+        2e9,
+        description="memory kept free for the runtime: context, graphs and workspace",
+        json_schema_extra={"example": "2GB"},
     )
     bandwidth: Bandwidth = Field(description="memory bandwidth of one GPU")
     fp32: FlopRate | None = Field(None, description="dense fp32 compute rate")

@@ -58,7 +58,9 @@ class Model(Ir):
     hidden: Count = Field(description="width of the residual stream")
     heads: Count = Field(description="query heads")
     kv_heads: Count | None = Field(None, description="key and value heads; left out: as many as `heads`")
-    head_dim: Count | None = Field(None, description="width of a query head, rotary part included; left out: `hidden / heads`")
+    head_dim: Count | None = Field(
+        None, description="width of a query head, rotary part included; left out: `hidden / heads`"
+    )
     ffn: Count = Field(description="inner width of the feed-forward layer")
     vocab: Count = Field(description="size of the vocabulary")
     tied: bool = Field(False, description="input and output embeddings share their weights")

@@ -40,7 +40,9 @@ class Pretrain(Ir):
     batch: Tokens = Field(description="tokens in one optimizer step")
     precision: FormatWord = Field("bf16", description="number format of the computation")
     data: File | None = Field(None, description="training data")
-    affinity: Affinity | None = Field(None, description="weights of the groups in `spread`; left out: by the cost model")
+    affinity: Affinity | None = Field(
+        None, description="weights of the groups in `spread`; left out: by the cost model"
+    )
     target: tuple[Target, ...] = Field((), description="what is emitted")
     rules: tuple[Rule, ...] = Field((), description="what must hold")
     objectives: tuple[Objective, ...] = Field((), description="what to make large or small, in order of priority")

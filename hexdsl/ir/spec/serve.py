@@ -33,7 +33,9 @@ class ServeEdge(Ir):
 
     source: str
     target: str
-    kv_transfer: Literal["auto", "overlapped", "blocking"] = Field("auto", description="transfer while computing, or after")
+    kv_transfer: Literal["auto", "overlapped", "blocking"] = Field(
+        "auto", description="transfer while computing, or after"
+    )
 
 
 class Weighted(Ir):
@@ -56,7 +58,9 @@ class OnChange(Ir):
     """What happens when machines or load change."""
 
     node_lost: Literal["reschedule", "ignore"] = Field("reschedule", description="what a lost machine causes")
-    rate_shift: Share = Field(0.3, description="change of the load that causes a new plan", json_schema_extra={"example": "30%"})
+    rate_shift: Share = Field(
+        0.3, description="change of the load that causes a new plan", json_schema_extra={"example": "30%"}
+    )
     restart: Literal["never", "allowed"] = Field("never", description="whether weights may be loaded anew")
 
 
@@ -78,7 +82,9 @@ class Serve(Ir):
     )
     phase: tuple[Phase, ...] = Field((), description="rules for prefill and for decode")
     edges: tuple[ServeEdge, ...] = Field((), description="`prefill -> decode { kv_transfer = ... }`")
-    context: Tokens | None = Field(None, description="longest prompt and answer together; left out: the model's, or what the load needs")
+    context: Tokens | None = Field(
+        None, description="longest prompt and answer together; left out: the model's, or what the load needs"
+    )
     utilization: Share = Field(
         0.9,
         le=1,

@@ -69,6 +69,8 @@ class Target(Ir):
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:-]+$", description="address on which servers listen")
     ports: Count = Field(18100, ge=1024, le=65000, description="first of the ports that servers use")
     checkpoint: Seconds | None = Field(None, description="time between checkpoints")
-    env: Annotated[dict[str, str], BeforeValidator(_variables)] = Field({}, description="environment variables of the processes")
+    env: Annotated[dict[str, str], BeforeValidator(_variables)] = Field(
+        {}, description="environment variables of the processes"
+    )
     restarts: Whole = Field(0, le=100, description="how often a replica that died is started again")
     max_queue: Count = Field(64, description="waiting requests per replica before clients are told to come back (429)")

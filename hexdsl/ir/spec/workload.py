@@ -141,7 +141,8 @@ class Workload(Ir):
     name: str
     arrivals: Arrivals | None = Field(None, description="how requests arrive, such as `poisson(12req/s)`")
     prompt: Length = Field(
-        Fixed(value=1000), description="prompt lengths, such as `lognormal(median = 900, p95 = 4000)`",
+        Fixed(value=1000),
+        description="prompt lengths, such as `lognormal(median = 900, p95 = 4000)`",
         json_schema_extra={"pin": "prompt = 1000tok"},
     )
     output: Length = Field(Fixed(value=200), description="output lengths", json_schema_extra={"pin": "output = 200tok"})
