@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar
 
 import lark
+
+from hexdsl import __version__
 
 GRAMMAR = Path(__file__).with_name("hex.lark")
 
@@ -116,13 +117,7 @@ def cache_path() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     key = hashlib.sha256(GRAMMAR.read_bytes() + Path(__file__).read_bytes())
     key.update(f"{lark.__version__} {sys.version_info[:2]}".encode())
-    return Path(base).expanduser() / "hexc" / _version() / f"hex-{key.hexdigest()[:16]}.parser"
-
-
-def _version() -> str:
-    with contextlib.suppress(PackageNotFoundError):
-        return version("hexdsl")
-    return "source"
+    return Path(base).expanduser() / "hexc" / __version__ / f"hex-{key.hexdigest()[:16]}.parser"
 
 
 def _read(path: Path) -> lark.Lark:

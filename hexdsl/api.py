@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
-from hexdsl.ir.spec import Spec
+from hexdsl.lang.machine import read_json
 from hexdsl.lang.resolve import Loaded, Options, load_file, load_source
 from hexdsl.lang.source import Source
 
@@ -44,21 +41,12 @@ def load_text(text: str, name: str = "spec.hex", options: Options | None = None)
     return load_source(Source(name, text), None, options or Options())
 
 
-def load_json(text: str, name: str = "spec.json") -> Loaded:
-    """Checks a machine-made spec in the JSON form of `hexdsl.ir.spec.Spec` (see `hexc schema --json`)."""
-    try:
-        spec = Spec.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise SpecError([_json_diagnostic(dict(e)) for e in error.errors()[:20]]) from None
-    except (ValueError, RecursionError) as error:
-        raise SpecError([Diagnostic("E160", f"`{name}` is not JSON: {error}")]) from None
-    return Loaded(spec, {}, (), Path.cwd())
+def load_json(text: str, name: str = "spec.json", folder: Path | None = None) -> Loaded:
+    """Checks a machine-made spec in the JSON form of `hexdsl.ir.spec.Spec` (see `hexc schema --json`).
 
-
-def _json_diagnostic(error: Mapping[str, object]) -> Diagnostic:
-    loc = error["loc"]
-    place = ".".join(map(str, loc)) if isinstance(loc, tuple) else ""
-    return Diagnostic("E160", f"`{place or 'the spec'}`: {error['msg']}", (), "`hexc schema --json` prints the format")
+    Relative paths in it are below `folder`, by default the current one.
+    """
+    return Loaded(read_json(text, name), {}, (), folder or Path.cwd())
 
 
 def plan(loaded: Loaded, workflow: str | None = None, after: After = lambda *_: None) -> Plan:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
+import io
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from hexdsl import __version__
 from hexdsl.commands.base import Output, failed
@@ -16,9 +19,20 @@ PLANNING = ("plan", "compile", "explain", "diff", "graph", "report")
 """Commands that take a spec and so its parameters; all but `compile` also take a plan or a bundle."""
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are diagnostics, so that `--json` covers them too."""
+
+    def error(self, message: str) -> NoReturn:
+        from hexdsl.ir.diagnostic import Diagnostic, UsageError
+
+        raise UsageError([Diagnostic("E004", message, (), " ".join(self.format_usage().split()))])
+
+
+def parser() -> Parser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="hexc", description="Compile .hex specs into plans and launchable bundles.")
+    top = Parser(
+        prog="hexc", description="Compile .hex specs into plans and launchable bundles.", allow_abbrev=False
+    )  # fmt: skip
     top.add_argument("--version", action="version", version=f"hexc {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (_check, _plan, _compile, _run, _explain, _diff, _graph, _report, _fmt, _schema, _reference):
@@ -26,16 +40,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-def _command(commands: Commands, name: str, help: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+def _command(commands: Commands, name: str, help: str) -> Parser:
+    about = help[0].upper() + help[1:] + "."
+    made: Parser = commands.add_parser(name, help=help, description=about, allow_abbrev=False)
     made.add_argument("--json", action="store_true", help="print JSON on stdout")
     return made
 
 
-def _spec_options(command: argparse.ArgumentParser) -> None:
+def _spec_options(command: Parser) -> None:
     command.add_argument(
         "-D", dest="defines", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
     )
@@ -53,9 +68,9 @@ def _spec_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _pass_options(command: argparse.ArgumentParser) -> None:
+def _pass_options(command: Parser) -> None:
     command.add_argument("--time-passes", action="store_true", help="print the seconds that each pass took")
-    command.add_argument("--print-after", metavar="PASS", help="print the plan as it is after a pass, as JSON")
+    command.add_argument("--print-after", metavar="PASS", help="print, as JSON, the plan as it is after a pass")
 
 
 def _check(commands: Commands) -> None:
@@ -136,13 +151,14 @@ def _reference(commands: Commands) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code.  A traceback never reaches the user."""
+    gc.set_threshold(100_000)  # a command is short: collecting while its modules load takes a tenth of its time
+    _open_streams()
     try:
-        return _say(_dispatch(parser().parse_args(argv)))
+        return _say(_dispatch(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is left to say, not even by Python at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()  # the reader of our output went away (`| head`): nothing is left to say
         return 0
     except Exception as error:
         if os.environ.get("HEXC_DEBUG"):
@@ -152,39 +168,71 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 70
 
 
-def _dispatch(args: argparse.Namespace) -> Output:
+def _open_streams() -> None:
+    """Makes streams that are closed go nowhere; stdout carries data, so it is UTF-8 in every locale."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # the solver and child processes count on 0 to 2 being open
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _silence() -> None:
+    """Lets what is still buffered for stdout go nowhere, or Python would complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _dispatch(argv: Sequence[str]) -> Output:
     from hexdsl.commands import table
     from hexdsl.ir.diagnostic import SpecError
 
-    args.color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    args.show = _progress if sys.stderr.isatty() and not args.json else _silent
+    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    args = argparse.Namespace(json="--json" in argv, color=terminal and not os.environ.get("NO_COLOR"))
+    args.show = Progress(terminal and not args.json)
     args.width = _width()
     try:
+        parser().parse_args(argv, args)
         return table()[args.command](args)
     except SpecError as error:
         return failed(error, args)
+    finally:
+        args.show("")
 
 
-def _progress(text: str) -> None:
-    """Replaces the line of progress on a terminal; an empty text clears it."""
-    print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+class Progress:
+    """The line of progress on a terminal: each text replaces the last, an empty one clears the line."""
 
+    def __init__(self, visible: bool) -> None:
+        self._visible = visible
+        self._shown = ""
 
-def _silent(text: str) -> None:
-    """No progress: stderr is not a terminal."""
+    def __call__(self, text: str) -> None:
+        if self._visible and text != self._shown:
+            print(f"\r\x1b[2K{text}", end="", file=sys.stderr, flush=True)
+            self._shown = text
 
 
 def _width() -> int | None:
     """Columns of the terminal that stdout is, or None where it is a file or a pipe."""
-    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else None
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _say(output: Output) -> int:
     if output.talk:
         print(output.talk, file=sys.stderr)
-    if output.data:
+    if not output.data:
+        return output.code
+    try:
         sys.stdout.write(output.data if output.data.endswith("\n") else output.data + "\n")
         sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence()
+        print(f"hexc: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return 2
     return output.code
 
 

@@ -14,9 +14,11 @@ from hexdsl.passes.serve.groups import groups
 from hexdsl.passes.serve.predict import predict
 from hexdsl.passes.serve.price import price
 from hexdsl.passes.serve.route import route
+from hexdsl.passes.serve.unplanned import unplanned
 from hexdsl.passes.serve.verify import verify
 
 SERVE = (
+    Pass(unplanned, gives=("scope",)),
     Pass(inventory, gives=("machines",)),
     Pass(precision, gives=("precision",)),
     Pass(groups, needs=("machines", "precision"), gives=("replicas",)),

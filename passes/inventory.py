@@ -15,13 +15,17 @@ FABRIC = "node"
 def inventory(plan: Plan) -> Plan:
     """Lists every machine and GPU that the workflow may use.
 
-    Gives `machines`.  Raises NoPlanError (P008) for forms of cluster that are checked but not planned yet.
+    Gives `machines`.  Raises NoPlanError: P008 for forms of cluster that are checked but not planned yet, P002 where
+    a machine-made spec has a cluster without machines.
     """
     cluster = plan.workflow.on
     if cluster.peers is not None and not cluster.nodes:
         help_ = "write the machines as `nodes NAME { ... }`"
         raise NoPlanError([Diagnostic("P008", f"a pool of peers (cluster `{cluster.name}`) is not planned yet", (), help_)])
-    return plan.with_(machines=tuple(machines_of(cluster)))
+    machines = tuple(machines_of(cluster))
+    if not machines:
+        raise NoPlanError([Diagnostic("P002", f"cluster `{cluster.name}` has no machines")])
+    return plan.with_(machines=machines)
 
 
 def machines_of(cluster: Cluster) -> Iterator[Machine]:

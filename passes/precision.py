@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hexdsl.ir.diagnostic import Diagnostic, NoPlanError
 from hexdsl.ir.plan import Plan, Precision
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import Format, Model
@@ -22,7 +23,10 @@ def precision(plan: Plan) -> Plan:
 
 
 def formats_on(gpu: Gpu, model: Model) -> Precision:
-    """The formats of one model on one kind of GPU, with the reason for the compute format."""
+    """The formats of one model on one kind of GPU, with the reason for the compute format.
+
+    Raises NoPlanError (P002) where the GPU multiplies in none that would do.
+    """
     weights = model.weights.kind
     activations = (model.activations or Format(kind=_activations(gpu, weights))).kind
     kv = (model.kv or Format(kind=activations if activations in ("fp32", "bf16", "fp16") else wide(gpu))).kind
@@ -47,6 +51,10 @@ def _compute(gpu: Gpu, weights: str, activations: str) -> tuple[str, str]:
     if activations == weights and getattr(gpu, weights, None):
         return weights, f"{gpu.name} multiplies {weights} directly"
     fallback = activations if getattr(gpu, activations, None) else wide(gpu)
+    if not getattr(gpu, fallback, None):
+        message = f"`{gpu.name}` has no compute rate for {activations}, bf16, fp16 or fp32"
+        help_ = "give its `gpu` block one, such as `bf16 = 100TFLOP/s`"
+        raise NoPlanError([Diagnostic("P002", message, (), help_)])
     if weights == fallback:
         return fallback, f"{gpu.name} multiplies {weights} directly"
     return fallback, f"{weights} weights are widened to {fallback}, the format in which {gpu.name} multiplies"

@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-_HOME = re.compile(r"~[A-Za-z0-9_.-]*(?=/|$)")
+_HOME = re.compile(r"~[A-Za-z0-9_.-]*(?:/|$)")
 
 
 class Raw(str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +36,7 @@ def spec_of(args: argparse.Namespace, path: str) -> Loaded:
     from hexdsl.lang.resolve import Options, load_file
 
     if args.from_json:
-        from hexdsl.api import load_json
-        from hexdsl.lang.source import read_source
-
-        return load_json(read_source(Path(path), Path(path).name).text, path)
+        return _machine_made(args, Path(path))
     defines = []
     for text in args.defines:
         name, found, value = text.partition("=")
@@ -47,6 +45,17 @@ def spec_of(args: argparse.Namespace, path: str) -> Loaded:
         defines.append((name.strip(), value.strip()))
     options = Options(tuple(defines), tuple(map(Path, args.params)), tuple(map(Path, args.allow_path)))
     return load_file(Path(path), options)
+
+
+def _machine_made(args: argparse.Namespace, path: Path) -> Loaded:
+    from hexdsl.api import load_json
+    from hexdsl.ir.diagnostic import Diagnostic, UsageError
+    from hexdsl.lang.source import read_source
+
+    if args.defines or args.params:
+        message = "a machine-made spec has no parameters"
+        raise UsageError([Diagnostic("E031", message, (), "leave out `-D` and `--params`")])
+    return load_json(read_source(path, str(path)).text, str(path), path.resolve().parent)
 
 
 def failed(error: SpecError, args: argparse.Namespace) -> Output:
@@ -62,6 +71,37 @@ def sources_of(error: SpecError, args: argparse.Namespace) -> Mapping[str, Sourc
     """The sources that an error's labels point into."""
     known: Mapping[str, Source] = getattr(error, "sources", None) or getattr(args, "sources", {})
     return known
+
+
+def write_file(path: Path, text: str) -> None:
+    """Writes by renaming, so that a killed process leaves the old or the new text and nothing between.
+
+    Links are followed, modes kept, and what is not a plain file (a pipe, `/dev/stdout`) is written in place.
+    Raises OSError.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    path = Path(os.path.realpath(path))
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        if path.exists():
+            path.open("a").close()  # renaming would get around a file that is write-protected
+            beside.chmod(path.stat().st_mode)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def save_file(path: Path, text: str) -> None:
+    """Writes what a command was asked to write.  Raises UsageError (P010) where that is not possible."""
+    from hexdsl.ir.diagnostic import Diagnostic, UsageError
+
+    try:
+        write_file(path, text)
+    except OSError as error:
+        raise UsageError([Diagnostic("P010", f"`{path}` cannot be written: {error.strerror}")]) from None
 
 
 def said(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from hexdsl.commands.base import Output, as_json, spec_of
-from hexdsl.ir.diagnostic import Diagnostic, UsageError
+from hexdsl.commands.base import Output, as_json, spec_of, write_file
+from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
 from hexdsl.ir.spec import Spec
 from hexdsl.lang.diagnostics import render, to_json
 from hexdsl.lang.format import format_text
-from hexdsl.lang.source import Source, decode, read_source
+from hexdsl.lang.resolve import Rejected
+from hexdsl.lang.source import MAX_BYTES, Source, decode, read_source
+
+STDIN = "<stdin>"
+"""What messages call the standard input."""
 
 
 def check_command(args: argparse.Namespace) -> Output:
@@ -40,28 +44,45 @@ def contents(spec: Spec) -> str:
 
 
 def fmt_command(args: argparse.Namespace) -> Output:
-    """Formats files in place; with `--check` or `--diff` only says what would change."""
-    changed: list[str] = []
-    shown: list[str] = []
-    for name in args.files:
-        source = (
-            Source("<stdin>", decode(sys.stdin.buffer.read(), "<stdin>"))
-            if name == "-"
-            else read_source(Path(name), name)
-        )
-        text = format_text(source)
-        if name == "-" and not (args.check or args.diff):
-            shown.append(text)
-        elif text != source.text:
-            changed.append(name)
-            shown += [_changes(source, text)] if args.diff else []
-            if not (args.check or args.diff):
-                _replace(Path(name), text)
+    """Formats files; with `--check` or `--diff` only says what would change.  After an error nothing is written."""
+    pairs = _formatted(args.files)
+    changed = [source.name for source, text in pairs if source.text != text]
+    shown = ""
+    if args.diff:
+        shown = "".join(_changes(source, text) for source, text in pairs)
+    elif not args.check:
+        shown = "".join(text for source, text in pairs if source.name == STDIN)
+        for source, text in pairs:
+            _rewrite(source, text)
     code = int(bool(changed) and (args.check or args.diff))
     if args.json:
         return Output(data=as_json({"format_version": "1.0", "changed": changed}), code=code)
     verb = "would change" if args.check or args.diff else "formatted"
-    return Output(data="".join(shown), talk="\n".join(f"{verb}: {n}" for n in changed), code=code)
+    said = changed if args.check or args.diff else [n for n in changed if n != STDIN]
+    return Output(data=shown, talk="\n".join(f"{verb}: {n}" for n in said), code=code)
+
+
+def _formatted(names: Sequence[str]) -> list[tuple[Source, str]]:
+    """Every file with its formatted text.  Raises Rejected with the messages about all of them, or UsageError."""
+    pairs: list[tuple[Source, str]] = []
+    bad: list[Diagnostic] = []
+    sources: dict[str, Source] = {}
+    for name in names:
+        source = _stdin() if name == "-" else read_source(Path(name), name)
+        sources[source.name] = source
+        try:
+            pairs.append((source, format_text(source)))
+        except SpecError as error:
+            bad += error.diagnostics
+    if bad:
+        raise Rejected(bad, sources)
+    return pairs
+
+
+def _stdin() -> Source:
+    if sys.stdin is None:
+        raise UsageError([Diagnostic("E003", f"`{STDIN}` cannot be read: it is closed")])
+    return Source(STDIN, decode(sys.stdin.buffer.read(MAX_BYTES + 1), STDIN))
 
 
 def _changes(source: Source, text: str) -> str:
@@ -71,13 +92,10 @@ def _changes(source: Source, text: str) -> str:
     return "".join(lines)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Writes a file by renaming, so that a killed process leaves the old or the new text and nothing between."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _rewrite(source: Source, text: str) -> None:
+    if source.name == STDIN or source.text == text:
+        return
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.chmod(path.stat().st_mode)
-        beside.replace(path)
+        write_file(Path(source.name), text)
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise UsageError([Diagnostic("E003", f"`{path}` cannot be written: {error.strerror}")]) from None
+        raise UsageError([Diagnostic("E003", f"`{source.name}` cannot be written: {error.strerror}")]) from None

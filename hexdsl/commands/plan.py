@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hexdsl.commands.base import Output, as_json, spec_of
+from hexdsl.commands.base import Output, as_json, save_file, spec_of
 from hexdsl.ir.diagnostic import Diagnostic, UsageError
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.values import suggestion
@@ -26,10 +27,9 @@ def plan_command(args: argparse.Namespace) -> Output:
     watch = Watch(args)
     made = planned(loaded, args, watch)
     if args.save:
-        save(made, Path(args.save))
-    if args.json:
-        return Output(data=plan_json(made), talk=watch.talk())
-    return Output(data=watch.printed + plan_text(made, args.width), talk=watch.talk(warnings(loaded, args)))
+        save_file(Path(args.save), plan_json(made))
+    talk = watch.talk(warnings(loaded, args))
+    return Output(data=watch.printed or (plan_json(made) if args.json else plan_text(made, args.width)), talk=talk)
 
 
 def compile_command(args: argparse.Namespace) -> Output:
@@ -40,13 +40,11 @@ def compile_command(args: argparse.Namespace) -> Output:
     watch = Watch(args)
     made = planned(loaded, args, watch)
     launch = emit(made, Path(args.out), loaded.folder, args.target, args.force)
-    if args.json:
-        return Output(
-            data=as_json({"format_version": "1.0", "bundle": args.out, "digest": made.digest()}), talk=watch.talk()
-        )
     replicas = f"{len(made.replicas)} replica{'s' * (len(made.replicas) > 1)}"
-    text = f"{args.out}: {replicas} in {len(launch.processes)} processes; start it with: hexc run {args.out}"
-    return Output(data=watch.printed.rstrip(), talk=watch.talk(warnings(loaded, args), text))
+    start = f"hexc run {shlex.quote(args.out)}"
+    text = f"{args.out}: {replicas} in {len(launch.processes)} processes; start it with: {start}"
+    summary = as_json({"format_version": "1.0", "bundle": args.out, "digest": made.digest()}) if args.json else ""
+    return Output(data=watch.printed or summary, talk=watch.talk(warnings(loaded, args), text))
 
 
 def run_command(args: argparse.Namespace) -> Output:
@@ -76,14 +74,6 @@ def plan_json(plan: Plan) -> str:
     return json.dumps(plan.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
 
 
-def save(plan: Plan, path: Path) -> None:
-    """Writes plan.json.  Raises UsageError where that is not possible."""
-    try:
-        path.write_text(plan_json(plan), encoding="utf-8")
-    except OSError as error:
-        raise UsageError([Diagnostic("P010", f"`{path}` cannot be written: {error.strerror}")]) from None
-
-
 class Watch:
     """Called after each pass: shows progress, keeps the times and the plan that was asked for."""
 
@@ -111,5 +101,4 @@ class Watch:
 
     def talk(self, *more: str) -> str:
         """What goes to stderr when all is done."""
-        self.show("")
         return "\n".join(t for t in ("\n".join(self.lines) if self.timed else "", *more) if t)

@@ -13,13 +13,11 @@ def schema_command(args: argparse.Namespace) -> Output:
     """Every kind of block with its fields."""
     from hexdsl.lang.schema import DOCUMENTED, schema_json, schema_markdown
 
-    if args.json:
-        return Output(data=as_json(schema_json()))
     if args.kind is not None and args.kind not in DOCUMENTED:
         raise UsageError(
             [Diagnostic("E022", f"`{args.kind}` is not a kind of block", (), suggestion(args.kind, DOCUMENTED))]
         )
-    return Output(data=schema_markdown(args.kind))
+    return Output(data=as_json(schema_json(args.kind)) if args.json else schema_markdown(args.kind))
 
 
 def targets_command(args: argparse.Namespace) -> Output:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hexdsl.commands.base import Output, as_json, spec_of
+from hexdsl.commands.base import Output, as_json, save_file, spec_of
 from hexdsl.commands.plan import planned
 from hexdsl.ir.diagnostic import Diagnostic, UsageError
 from hexdsl.ir.plan import Plan
@@ -32,7 +32,7 @@ def plan_of(args: argparse.Namespace, subject: str) -> Plan:
 def read_plan(path: Path) -> Plan:
     """The plan of a plan.json.  Raises UsageError (P013) where it is none."""
     try:
-        return Plan.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        plan = Plan.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise UsageError([Diagnostic("P013", f"there is no plan `{path}`")]) from None
     except ValidationError as error:
@@ -41,6 +41,10 @@ def read_plan(path: Path) -> Plan:
         raise UsageError([Diagnostic("P013", message, (), "plan the spec again")]) from None
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError([Diagnostic("P013", f"`{path}` cannot be read as a plan: {error}")]) from None
+    if plan.format_version != Plan.model_fields["format_version"].default:
+        message = f"`{path}` is a plan of format {plan.format_version}, which this version does not read"
+        raise UsageError([Diagnostic("P013", message, (), "plan the spec again")])
+    return plan
 
 
 def explain_command(args: argparse.Namespace) -> Output:
@@ -94,10 +98,7 @@ def report_command(args: argparse.Namespace) -> Output:
     page = plan_html(plan_of(args, args.subject))
     if args.out is None:
         return Output(data=page)
-    try:
-        Path(args.out).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError([Diagnostic("P010", f"`{args.out}` cannot be written: {error.strerror}")]) from None
+    save_file(Path(args.out), page)
     return Output(
         data=as_json({"format_version": "1.0", "report": args.out}) if args.json else "", talk=f"wrote {args.out}"
     )

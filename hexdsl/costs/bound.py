@@ -10,8 +10,9 @@ import numpy as np
 from hexdsl.costs.arch import Arch, active_experts
 from hexdsl.costs.gpu import Formats, Gpu
 from hexdsl.costs.memory import DEFAULT_ENGINE, Engine
+from hexdsl.costs.overheads import Overheads
 from hexdsl.costs.serving import Load
-from hexdsl.costs.stage import DEFAULT_OVERHEADS, Overheads, gpu_cost, together
+from hexdsl.costs.stage import gpu_cost, overheads_of, together
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def work_per_request(
     formats: Formats,
     load: Load,
     engine: Engine = DEFAULT_ENGINE,
-    overheads: Overheads = DEFAULT_OVERHEADS,
+    overheads: Overheads | None = None,
 ) -> Work:
     """Least GPU-seconds per layer that a request takes from this GPU in any stage of any replica.
 
@@ -42,11 +43,11 @@ def work_per_request(
     add; d/b falls with b (weights, experts and overhead are shared by the batch), and b <= max_batch.  Hence
     R * (n/t) * w <= 1 with w the work below at b = max_batch and t = 1.
     """
-    b = float(engine.max_batch)
+    b, over = float(engine.max_batch), overheads or overheads_of(gpu)
     cost = gpu_cost(gpu, arch, formats)
     read = (cost.read_s + cost.expert_read_s * float(active_experts(arch, b))) / b
     cache = float(together(cost.kv_read_s, cost.kv_token_s)) * float(load.context)
-    token = float(together(read, cost.token_s)) + cache + overheads.layer_s / b
+    token = float(together(read, cost.token_s)) + cache + over.layer_s / b
     s = float(np.asarray(load.prompt))
     prompt = cost.token_s * s + cost.square_s * s**2 / float(cost.efficiency.attention_at(s))
     return Work(prompt, token * float(np.asarray(load.output)))
@@ -58,7 +59,7 @@ def rate_bound(
     formats: Formats,
     load: Load,
     engine: Engine = DEFAULT_ENGINE,
-    overheads: Overheads = DEFAULT_OVERHEADS,
+    overheads: Overheads | None = None,
 ) -> float:
     """Requests a second that no set of replicas on these GPUs exceeds, where each does both prefill and decode.
 

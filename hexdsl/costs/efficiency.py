@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hexdsl.costs.overheads import Overheads
+
 Provenance = Literal["given", "profiled", "measured", "modelled"]
 
 TRUST: tuple[Provenance, ...] = ("given", "profiled", "measured", "modelled")
@@ -25,8 +27,23 @@ def weakest(*sources: Provenance) -> Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredReduce:
+    """All-reduce measured within one machine: seconds of start-up and bus bytes/s, by number of GPUs."""
+
+    fabric: Literal["nvlink", "pcie"]
+    counts: tuple[int, ...]
+    alpha_s: tuple[float, ...]
+    bus: tuple[float, ...]
+    provenance: Provenance = "measured"
+
+
+@dataclass(frozen=True, slots=True)
 class Efficiency:
-    """Shares of the peak.  `attention` is (prompt lengths, shares of the 16-bit peak); `gemm` goes by format."""
+    """Shares of the peak.  `attention` is (prompt lengths, shares of the 16-bit peak); `gemm` goes by format.
+
+    A profile also has `reduce` and `overheads` where they were measured or fitted, factors on the times of arithmetic
+    and of collectives, and in `base` the shares that hold beyond what was measured.
+    """
 
     kind: str
     memory: float
@@ -35,15 +52,41 @@ class Efficiency:
     attention: tuple[tuple[float, ...], tuple[float, ...]]
     provenance: Provenance
     source: str
+    attention_provenance: Provenance | None = None
+    base: Efficiency | None = None
+    reduce: MeasuredReduce | None = None
+    overheads: Overheads | None = None
+    compute_factor: float = 1.0
+    network_factor: float = 1.0
 
     def attention_at(self, tokens: ArrayLike) -> NDArray[np.float64]:
-        """Share of the peak of causal prefill attention, linear in the logarithm of the prompt length."""
+        """Share of the peak of causal prefill attention, linear in the logarithm of the prompt length.
+
+        Beyond the lengths of a profile its last share goes on as the base's curve does.
+        """
         lengths, shares = self.attention
-        at = np.log(np.maximum(np.asarray(tokens, dtype=np.float64), 1.0))
-        return np.asarray(np.interp(at, np.log(lengths), shares))
+        s = np.maximum(np.asarray(tokens, dtype=np.float64), 1.0)
+        share = np.interp(np.log(s), np.log(lengths), shares) / self.compute_factor
+        if self.base is None:
+            return np.asarray(share)
+        nearest = np.clip(s, lengths[0], lengths[-1])
+        return np.asarray(np.minimum(1.0, share * self.base.attention_at(s) / self.base.attention_at(nearest)))
+
+    def attention_trust(self, tokens: ArrayLike) -> Provenance:
+        """Where `attention_at` comes from: a profile says nothing about prompts longer or shorter than it measured."""
+        known, s = self.attention_provenance or self.provenance, np.asarray(tokens)
+        lengths = self.attention[0]
+        inside = self.base is None or (s.min() >= lengths[0] and s.max() <= lengths[-1])
+        return known if inside else "modelled"
 
     def gemm_at(self, name: str) -> tuple[float, Provenance]:
         """Share of the peak of large products in a format; one that was not measured is scaled from bf16."""
+        share, trust = self._gemm_at(name)
+        return share / self.compute_factor, trust
+
+    def _gemm_at(self, name: str) -> tuple[float, Provenance]:
+        if name not in self.gemm and self.base is not None and name in self.base.gemm:
+            return self.base.gemm_at(name)
         if name in self.gemm:
             return self.gemm[name], self.provenance
         base = next((f for f in ("bf16", "fp16") if f in self.gemm), None)
@@ -51,16 +94,6 @@ class Efficiency:
         if base is None or name in ("bf16", "fp16"):
             return self.gemm.get(base or "", guess), self.provenance if base else "modelled"
         return guess * self.gemm[base] / _table()["fallback"]["gemm"][base], "modelled"
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredReduce:
-    """NCCL all-reduce measured within one machine: seconds of start-up and bus bytes/s, by number of GPUs."""
-
-    fabric: Literal["nvlink", "pcie"]
-    counts: tuple[int, ...]
-    alpha_s: tuple[float, ...]
-    bus: tuple[float, ...]
 
 
 @cache

@@ -53,11 +53,12 @@ def all_reduce(gpus: Sequence[Gpu], link: Link | None) -> AllReduce:
     found = [_one_kind(gpu, n, link) for gpu in sorted(set(gpus), key=lambda g: g.name)]
     alpha = max(max(f[0] for f in found), 2 * math.log2(n) * link.latency_s)
     bus = min(f[1] for f in found)
-    return AllReduce(alpha, 2 * (n - 1) / n / bus, weakest(*(f[2] for f in found)))
+    factor = max(gpu.profile.network_factor if gpu.profile else 1.0 for gpu in gpus)
+    return AllReduce(factor * alpha, factor * 2 * (n - 1) / n / bus, weakest(*(f[2] for f in found)))
 
 
 def _one_kind(gpu: Gpu, n: int, link: Link) -> tuple[float, float, Provenance]:
-    measured = measured_reduce(gpu.name)
+    measured = (gpu.profile and gpu.profile.reduce) or measured_reduce(gpu.name)
     if measured and n <= max(measured.counts) and (measured.fabric == "nvlink") == (link.bandwidth >= SWITCHED):
         return _measured(measured, n, link)
     shares = _SWITCHED_SHARE if link.bandwidth >= SWITCHED else _PCIE_SHARE
@@ -67,7 +68,7 @@ def _one_kind(gpu: Gpu, n: int, link: Link) -> tuple[float, float, Provenance]:
 
 def _measured(measured: MeasuredReduce, n: int, link: Link) -> tuple[float, float, Provenance]:
     bus = float(np.interp(n, measured.counts, measured.bus))
-    return float(np.interp(n, measured.counts, measured.alpha_s)), min(bus, link.bandwidth), "measured"
+    return float(np.interp(n, measured.counts, measured.alpha_s)), min(bus, link.bandwidth), measured.provenance
 
 
 def transfer(link: Link, size: ArrayLike) -> NDArray[np.float64]:

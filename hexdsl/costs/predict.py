@@ -21,7 +21,7 @@ def predict_tpot(line: Pipeline, batch: float, load: Load, prefill: bool = True)
     slowest = max(visits, key=lambda v: float(v.busy))
     on_path = value > float(line.micro_batches(batch) * slowest.busy) or len(visits) == 1
     chosen, times = (visits, 1.0) if on_path else ((slowest,), float(line.micro_batches(batch)))
-    terms = sum_terms(tuple(t for v in chosen for t in _terms(v, times, on_path, line)))
+    terms = sum_terms(tuple(t for v in chosen for t in _terms(v, times, on_path, line, load)))
     return _banded(value, terms, TPOT_BAND[line.provenance])
 
 
@@ -30,7 +30,7 @@ def predict_ttft(line: Pipeline, batch: float, load: Load, rate: float | None = 
     low, value, high = (float(x) for x in line.ttft(batch, load, rate))
     over, trust = line.overheads, weakest(line.provenance, line.overheads.provenance)
     terms = (
-        Term("prefill", float(line.first_token(load.prompt)), line.provenance),
+        Term("prefill", float(line.first_token(load.prompt)), line.prompt_trust(load)),
         Term("start of a prompt", over.first_token_s, over.provenance),
         Term("wait for the running step", over.wait_steps * float(line.tpot(batch, load)), trust),
         Term("queue", float(line.queue(batch, load, rate)), "modelled"),
@@ -46,14 +46,14 @@ def predict_rate(line: Pipeline, batch: float, load: Load, prefill: bool = True)
     return Estimate(tokens / tpot.value, tokens / tpot.high, tokens / tpot.low, terms)
 
 
-def _terms(visit: Visit, times: float, with_latency: bool, line: Pipeline) -> Iterator[Term]:
+def _terms(visit: Visit, times: float, with_latency: bool, line: Pipeline, load: Load) -> Iterator[Term]:
     step, trust = visit.decode, visit.provenance
     yield Term("weights", times * float(step.weights), trust)
     yield Term("compute", times * float(step.compute), trust)
     yield Term("KV cache", times * float(step.kv), trust)
     yield Term("network", times * float(step.network) + with_latency * float(visit.latency), trust)
     yield Term("overhead", times * float(step.overhead), line.overheads.provenance)
-    yield Term("prefill of others", times * float(visit.prefill), trust)
+    yield Term("prefill of others", times * float(visit.prefill), weakest(trust, line.prompt_trust(load)))
 
 
 def _banded(value: float, terms: tuple[Term, ...], band: float) -> Estimate:

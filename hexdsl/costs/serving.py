@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import zip_longest
 
 import numpy as np
@@ -13,7 +14,8 @@ from hexdsl.costs.arch import Arch
 from hexdsl.costs.efficiency import Provenance, weakest
 from hexdsl.costs.gpu import Formats, Gpu, Link
 from hexdsl.costs.network import transfer
-from hexdsl.costs.stage import DEFAULT_OVERHEADS, Array, Overheads, Parts, StageCost, nothing, stage_cost
+from hexdsl.costs.overheads import Overheads
+from hexdsl.costs.stage import Array, Parts, StageCost, nothing, stage_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,11 @@ class Pipeline:
     prompts to prefill (continuous batching), so a micro-batch of b sequences keeps stage i busy for
     d_i(b) + (b/output) p_i, with d_i a decode step and p_i a prompt, and the links likewise.  With m micro-batches a
     cycle, that is the time per output token, takes the whole path or m times its busiest member, whichever is longer.
+    `layers` may hold an array for each stage, with one entry for each entry of the `batch` that is asked about.
     """
 
     stages: tuple[StageCost, ...]
-    layers: tuple[int, ...]
+    layers: tuple[ArrayLike, ...]
     hops: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
@@ -80,6 +83,11 @@ class Pipeline:
     @property
     def provenance(self) -> Provenance:
         return weakest(*(s.provenance for s in self.stages))
+
+    def prompt_trust(self, load: Load) -> Provenance:
+        """Where the time of a prompt of this load comes from."""
+        found = (g.efficiency.attention_trust(load.prompt) for s in self.stages for g in s.gpus)
+        return weakest(self.provenance, *found)
 
     def micro_batches(self, batch: ArrayLike) -> Array:
         return np.minimum(float(len(self.stages)), np.maximum(np.asarray(batch, dtype=np.float64), 1.0))
@@ -105,16 +113,16 @@ class Pipeline:
 
     def first_token(self, prompt: ArrayLike) -> Array:
         """Seconds from the start of a prompt to its first token, when nothing else runs."""
-        stages = [n * s.alone(prompt) for n, s in zip(self.layers, self.stages, strict=True)]
+        stages = [np.asarray(n) * s.alone(prompt) for n, s in zip(self.layers, self.stages, strict=True)]
         size = np.asarray(prompt) * self.stages[0].token_bytes
         links = [transfer(hop, size) for hop in self.hops]
-        return np.asarray(np.sum(stages + links, axis=0) + self.stages[-1].head(1.0).total)
+        return np.asarray(sum(stages + links) + self.stages[-1].head(1.0).total)
 
     def prompt_gap(self, prompt: ArrayLike) -> Array:
         """Seconds between prompts at the fastest: what a prompt adds to the busiest stage or link."""
-        stages = [n * s.prefill(prompt) for n, s in zip(self.layers, self.stages, strict=True)]
+        stages = [np.asarray(n) * s.prefill(prompt) for n, s in zip(self.layers, self.stages, strict=True)]
         size = np.asarray(prompt) * self.stages[0].token_bytes
-        return np.asarray(np.max(stages + [size / hop.bandwidth for hop in self.hops], axis=0))
+        return np.asarray(reduce(np.maximum, stages + [size / hop.bandwidth for hop in self.hops]))
 
     def queue(self, batch: ArrayLike, load: Load, rate: ArrayLike | None) -> Array:
         """Mean seconds that a prompt waits for others.
@@ -143,7 +151,7 @@ class Pipeline:
         return alone, expected, alone + 3 * over.first_token_s + 2 * step + 2 * queue
 
     def _stage_visit(self, i: int, b: Array, prompts: Array, load: Load) -> Visit:
-        cost, layers = self.stages[i], self.layers[i]
+        cost, layers = self.stages[i], np.asarray(self.layers[i], dtype=np.float64)
         head = cost.head(b) if i == len(self.stages) - 1 else nothing(b)
         step = head.plus(cost.decode(b, load.context), layers)
         return Visit(step, prompts * layers * cost.prefill(load.prompt), np.zeros_like(b), cost.provenance)
@@ -160,7 +168,7 @@ def pipeline(
     hops: Sequence[Link],
     arch: Arch,
     formats: Formats,
-    overheads: Overheads = DEFAULT_OVERHEADS,
+    overheads: Overheads | None = None,
 ) -> Pipeline:
     """Price a replica; `hops` are the links between neighbouring stages.
 

@@ -28,32 +28,9 @@ from hexdsl.costs.arch import (
 from hexdsl.costs.efficiency import Efficiency, Provenance, efficiency_of, weakest
 from hexdsl.costs.gpu import Formats, Gpu, Link, compute_format
 from hexdsl.costs.network import AllReduce, all_reduce
+from hexdsl.costs.overheads import DEFAULT_OVERHEADS, Overheads
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Overheads:
-    """What an engine adds to the roofline, in seconds: per layer and step, per request and step, per prompt.
-
-    Fitted by non-negative least squares on relative error to the 400 serving points of Llama-3.1-8B and -70B on H100
-    and H200 that are shipped with aiconfigurator-core 0.12.0 and have a steady load; the three TTFT figures are from
-    its vLLM rows.  Every other term is a measured share of the peak (the memory share of H100 and H200 is from the same
-    points).  With these two fitted on one model, GPU or engine and tested on the others, the formula errs by 7 to 10 %
-    on average.
-    """
-
-    layer_s: float = 35e-6
-    request_s: float = 23e-6
-    first_token_s: float = 0.034
-    wait_steps: float = 0.6
-    """Share of a running step that a new prompt waits for."""
-    burst: float = 0.06
-    """Prompts ahead of a new one in a closed loop, per running request."""
-    provenance: Provenance = "measured"
-
-
-DEFAULT_OVERHEADS = Overheads()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +47,15 @@ class Parts:
     def total(self) -> Array:
         return self.weights + self.compute + self.kv + self.network + self.overhead
 
-    def plus(self, other: Parts, times: float = 1.0) -> Parts:
+    def plus(self, other: Parts, times: ArrayLike = 1.0) -> Parts:
         """This and `times` the other, cause by cause."""
+        n = np.asarray(times)
         return Parts(
-            self.weights + times * other.weights,
-            self.compute + times * other.compute,
-            self.kv + times * other.kv,
-            self.network + times * other.network,
-            self.overhead + times * other.overhead,
+            self.weights + n * other.weights,
+            self.compute + n * other.compute,
+            self.kv + n * other.kv,
+            self.network + n * other.network,
+            self.overhead + n * other.overhead,
         )
 
 
@@ -131,6 +109,11 @@ def gpu_cost(gpu: Gpu, arch: Arch, formats: Formats, tp: int = 1) -> GpuCost:
         efficiency=eff,
         provenance=weakest(eff.provenance, trust),
     )
+
+
+def overheads_of(gpu: Gpu) -> Overheads:
+    """What was fitted to the user's own runs on this GPU, else the shipped figures."""
+    return (gpu.profile and gpu.profile.overheads) or DEFAULT_OVERHEADS
 
 
 def together(read: ArrayLike, arithmetic: ArrayLike) -> Array:
@@ -202,14 +185,17 @@ def stage_cost(
     link: Link | None,
     arch: Arch,
     formats: Formats,
-    overheads: Overheads = DEFAULT_OVERHEADS,
+    overheads: Overheads | None = None,
 ) -> StageCost:
-    """The cost of a layer on this group; `link` joins its GPUs and None means PCIe."""
+    """The cost of a layer on this group; `link` joins its GPUs and None means PCIe.
+
+    Left out, the overheads are those of the GPUs' profiles, the largest where they differ.
+    """
     kinds = sorted(set(gpus), key=lambda g: g.name)
     return StageCost(
         arch=arch,
         gpus=tuple(gpu_cost(gpu, arch, formats, len(gpus)) for gpu in kinds),
         reduce=all_reduce(gpus, link),
         token_bytes=arch.hidden * formats.wide_bytes,
-        overheads=overheads,
+        overheads=overheads or max((overheads_of(gpu) for gpu in kinds), key=lambda o: o.layer_s),
     )

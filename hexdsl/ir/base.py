@@ -26,7 +26,7 @@ Rounded = Annotated[float, PlainSerializer(lambda x: float(f"{x:.6g}"), return_t
 class Ir(BaseModel):
     """A frozen record.  Fields of a dimension carry their unit in JSON: `memory` is written `memory_bytes`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def with_(self, **changes: Any) -> Self:
         """This record with some fields changed, validated again (`model_copy` does not validate)."""

@@ -13,6 +13,10 @@ Dimension = tuple[tuple[str, int], ...]
 
 PLAIN: Dimension = ()
 
+LARGEST = 1e300
+LARGEST_WHOLE = 2**53
+"""Every number of a spec is smaller, so that arithmetic on it stays finite, and on whole numbers exact."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
@@ -48,6 +52,8 @@ class Unit:
             value = value.value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise PydanticCustomError("unit", "{words} is wanted here", self._context())
+        if not abs(value) <= (LARGEST_WHOLE if self.whole else LARGEST):
+            raise PydanticCustomError("range", "this is out of range", self._context())
         if self.whole and value != int(value):
             raise PydanticCustomError("unit", "a whole number is wanted here", self._context())
         if value < 0 or (self.positive and value == 0):

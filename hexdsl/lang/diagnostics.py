@@ -202,7 +202,7 @@ def _range(span: Span, sources: Mapping[str, Source]) -> dict[str, Any]:
 
 
 def _position(source: Source | None, line: int, column: int, offset: int) -> dict[str, int]:
-    byte = offset if source is None else len(source.text[:offset].encode())
+    byte = offset if source is None else len(source.text[:offset].encode("utf-8", "surrogatepass"))
     return {"line": line, "column": column, "byte": byte}
 
 

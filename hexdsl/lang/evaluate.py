@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from hexdsl.ir.quantity import UNITS, Quantity, Unit, describe
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.values import Call, Word, suggestion
 from hexdsl.lang import nodes, units
-from hexdsl.lang.scope import BAD, Entry, Module, Report
+from hexdsl.lang.scope import BAD, Entry, Module, Report, hint, look_up
 
 PARAM_TYPES: dict[str, str] = {
     "Bytes": "bytes", "Memory": "bytes", "Bandwidth": "bytes_per_s", "Time": "s", "Seconds": "s",
@@ -42,22 +43,29 @@ class Place:
         return place
 
 
+@dataclass(frozen=True)
+class Given:
+    """A parameter's value from outside the spec: its expression, and the module that its names are looked up in."""
+
+    node: nodes.Expr
+    module: Module
+
+
 @dataclass
 class Evaluator:
-    """Evaluates expressions.  `block` resolves a named block; parameters from outside are in `given`."""
+    """Evaluates expressions.  `block` resolves a named block; `given` are parameters set from outside, by entry."""
 
     report: Report
     block: Callable[[Entry], Value]
-    given: Mapping[str, Value] = field(default_factory=dict)
+    given: dict[int, Given] = field(default_factory=dict)
     memo: dict[int, Value] = field(default_factory=dict)
     active: list[Entry] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
 
     def value(self, node: nodes.Expr, module: Module) -> Value:
         """What `node` comes to in `module`; BAD where that was reported as an error."""
         method = getattr(self, f"_{type(node).__name__.lower()}", None)
         if method is None:
-            help_ = "comparisons belong in rules, or in fields such as `when`"
+            help_ = "comparisons stand on a line of their own, or in fields such as `when`"
             return self.report.error("E112", "a condition is not a value", node.span, help_)
         return method(node, module)
 
@@ -80,61 +88,76 @@ class Evaluator:
             self.memo[id(entry)] = self._declared(entry)
         return self.memo[id(entry)]
 
-    def _declared(self, entry: Entry) -> Value:
+    @contextmanager
+    def defining(self, entry: Entry) -> Iterator[bool]:
+        """Marks a name as being worked out; False, and a message, where that is so already."""
         if entry in self.active:
-            return self.report.error("E024", f"`{entry.name}` is defined by itself", entry.span, "give it a value")
+            chain = [e.name for e in self.active[self.active.index(entry) :]]
+            through = f", through {' and '.join(f'`{n}`' for n in chain[1:])}" if chain[1:] else ""
+            help_ = f"give {'one of them' if through else 'it'} a value of its own"
+            self.report.error("E024", f"`{entry.name}` is defined by itself{through}", entry.span, help_)
+            yield False
+            return
         self.active.append(entry)
         try:
-            node = entry.node
-            return self.value(node.value, entry.module) if isinstance(node, nodes.Let) else self._param(entry)
+            yield True
         finally:
             self.active.pop()
+
+    def _declared(self, entry: Entry) -> Value:
+        with self.defining(entry) as fresh:
+            if not fresh:
+                return BAD
+            return self._param(entry) if isinstance(entry.node, nodes.Param) else self._let(entry)
+
+    def _let(self, entry: Entry) -> Value:
+        assert isinstance(entry.node, nodes.Let)
+        return self.value(entry.node.value, entry.module)
 
     def _param(self, entry: Entry) -> Value:
         node = entry.node
         assert isinstance(node, nodes.Param)
-        self.used.add(entry.name)
-        if entry.name in self.given:
-            return self._typed(node, self.given[entry.name])
-        if node.default is None:
+        given = self.given.get(id(entry))
+        if given is None and node.default is not None:
+            given = Given(node.default, entry.module)
+        if given is None:
             help_ = f"give it one with `-D {entry.name}=VALUE`, or write `param {entry.name} = VALUE`"
             return self.report.error("E030", f"parameter `{entry.name}` has no value", entry.span, help_)
-        return self._typed(node, self.value(node.default, entry.module))
+        return self._typed(node, self.value(given.node, given.module), given.node.span)
 
-    def _typed(self, node: nodes.Param, value: Value) -> Value:
+    def _typed(self, node: nodes.Param, value: Value, span: Span) -> Value:
         if node.type is None or value is BAD:
             return value
         unit = _BY_SUFFIX.get(PARAM_TYPES.get(node.type.name, ""))
         if unit is None:
-            return self.report.error(
-                "E032", f"`{node.type.name}` is not a type", node.type.span, suggestion(node.type.name, PARAM_TYPES)
-            )
+            message = f"`{node.type.name}` is not a type of parameter"
+            return self.report.error("E032", message, node.type.span, suggestion(node.type.name, PARAM_TYPES))
         if isinstance(value, Quantity) and value.dim in unit.dims:
             return value
-        got = describe(value) if isinstance(value, Quantity) else "not a number"
-        message = f"parameter `{node.name}` is {got}, not {unit.words}"
-        return self.report.error("E032", message, node.name_span, f"for example `{unit.example}`")
+        got = "this" if isinstance(value, Quantity) and not value.text else said(value)
+        what = describe(value) if isinstance(value, Quantity) else "not a number"
+        message = f"{got} is {what}, but parameter `{node.name}` is {unit.words}"
+        return self.report.error("E032", message, span, f"for example `{unit.example}`")
 
     def _name(self, node: nodes.Name, module: Module) -> Value:
         if node.name in ("true", "false"):
             return node.name == "true"
+        if node.name in module.broken:
+            return BAD
         entry = module.find(node.name)
+        if entry is None and node.name in module.aliases:
+            help_ = f"write `{node.name}.NAME` for something that it declares"
+            return self.report.error("E023", f"`{node.name}` is an imported file, not a value", node.span, help_)
         return Word(node.name) if entry is None else self.entry(entry)
 
     def _member(self, node: nodes.Member, module: Module) -> Value:
-        alias = node.base.name if isinstance(node.base, nodes.Name) else ""
-        other = module.aliases.get(alias)
-        if other is None:
-            help_ = suggestion(alias, module.aliases) if module.aliases else 'write `import "file.hex" as NAME` first'
-            return self.report.error("E020", f"`{alias}` is not an imported file", node.base.span, help_)
-        entry = other.entries.get(node.name)
-        if entry is None:
-            help_ = suggestion(node.name, other.entries) if other.entries else None
-            return self.report.error("E020", f"`{alias}` has no `{node.name}`", node.name_span, help_)
-        return self.entry(entry)
+        if not isinstance(node.base, nodes.Name):
+            return self.report.error("E020", "a file's names have no parts", node.name_span, "write `FILE.NAME`")
+        entry = look_up((node.base.name, node.name), (node.base.span, node.name_span), module, self.report)
+        return BAD if entry is None else self.entry(entry)
 
     def _literal(self, node: nodes.Number | nodes.QuantityLit | nodes.Money, module: Module) -> Value:
-        return self._guard(node.span, units.quantity, node.text)
+        return self._guard("E110", node.span, units.quantity, node.text)
 
     _number = _quantitylit = _money = _literal
 
@@ -143,7 +166,7 @@ class Evaluator:
 
     def _listlit(self, node: nodes.ListLit, module: Module) -> Value:
         items = tuple(self.value(item, module) for item in node.items)
-        return BAD if BAD in items else items
+        return BAD if _any_bad(items) else items
 
     def _objectlit(self, node: nodes.ObjectLit, module: Module) -> Value:
         return self._pairs(node.pairs, module)
@@ -154,22 +177,23 @@ class Evaluator:
             if pair.name in found:
                 return self.report.error("E103", f"`{pair.name}` is set twice", pair.name_span, "keep one of them")
             found[pair.name] = self.value(pair.value, module)
-        return BAD if any(v is BAD for v in found.values()) else found
+        return BAD if _any_bad(tuple(found.values())) else found
 
     def _call(self, node: nodes.Call, module: Module) -> Value:
         if not isinstance(node.func, nodes.Name):
-            return self.report.error("E112", "only a plain word may be called", node.func.span)
+            return self.report.error(
+                "E112", "only a plain word may stand before `(`", node.func.span, "such as `poisson(12req/s)`"
+            )
         args = tuple(self.value(arg, module) for arg in node.args)
         named = self._pairs(node.named, module)
-        return BAD if named is BAD or BAD in args else Call(node.func.name, args, named)
+        return BAD if named is BAD or _any_bad(args) else Call(node.func.name, args, named)
 
     def _range(self, node: nodes.Range, module: Module) -> Value:
         low, high = self.value(node.low, module), self.value(node.high, module)
-        return BAD if BAD in (low, high) else {"low": plain(low), "high": plain(high)}
+        return BAD if _any_bad((low, high)) else {"low": low, "high": high}
 
     def _neg(self, node: nodes.Neg, module: Module) -> Value:
-        value = self.value(node.value, module)
-        return self._arithmetic(node, units.neg, value)
+        return self._arithmetic(node, module, units.neg, (node.value, self.value(node.value, module)))
 
     def _binop(self, node: nodes.BinOp, module: Module) -> Value:
         left, right = self.value(node.left, module), self.value(node.right, module)
@@ -178,46 +202,60 @@ class Evaluator:
         if node.op == "*" and isinstance(left, Gpu):
             return BAD if right is BAD else {"count": right, "gpu": left}
         operation = {"+": units.add, "-": units.sub, "*": units.mul, "/": units.div}[node.op]
-        return self._arithmetic(node, operation, left, right)
+        return self._arithmetic(node, module, operation, (node.left, left), (node.right, right))
 
     def _item(self, node: nodes.Item, module: Module) -> Value:
         base, index = self.value(node.base, module), self.value(node.index, module)
-        if BAD in (base, index):
+        if _any_bad((base, index)):
             return BAD
-        position = plain(index)
-        if not isinstance(base, tuple) or not isinstance(position, int) or not 0 <= position < len(base):
-            return self.report.error("E112", "this item does not exist", node.span, "items count from 0")
-        return base[position]
+        if not isinstance(base, tuple):
+            return self.report.error(
+                "E112", f"{said(base)} has no items", node.base.span, "only a list has: `[1, 2, 4][0]`"
+            )
+        position = index.value if isinstance(index, Quantity) and not index.dim else -1
+        if position not in range(len(base)):
+            help_ = f"items count from 0: the last of this list is {len(base) - 1}" if base else "the list is empty"
+            return self.report.error("E112", "the list has no such item", node.index.span, help_)
+        return base[int(position)]
 
-    def _arithmetic(self, node: nodes.Expr, operation: Callable[..., Quantity], *operands: Value) -> Value:
-        if any(o is BAD for o in operands):
+    def _arithmetic(
+        self, node: nodes.Expr, module: Module, operation: Callable[..., Quantity], *operands: tuple[nodes.Expr, Value]
+    ) -> Value:
+        if _any_bad(tuple(value for _, value in operands)):
             return BAD
-        wrong = next((o for o in operands if not isinstance(o, Quantity)), None)
-        if wrong is not None:
-            help_ = "a name must be declared with `let` or `param`" if isinstance(wrong, Word) else None
-            return self.report.error("E112", f"{said(wrong)} is not a number", node.span, help_)
-        return self._guard(node.span, operation, *operands)
+        wrong = next((o for o in operands if not isinstance(o[1], Quantity)), None)
+        if wrong is None:
+            return self._guard("E112", node.span, operation, *(value for _, value in operands))
+        at, value = wrong
+        if isinstance(value, Word):
+            return self.report.error("E020", f"nothing is named `{value}`", at.span, hint(value, module))
+        return self.report.error("E112", f"{said(value)} is not a number", at.span)
 
-    def _guard(self, span: Span, operation: Callable[..., Quantity], *operands: Any) -> Value:
+    def _guard(self, code: str, span: Span, operation: Callable[..., Quantity], *operands: Any) -> Value:
         try:
             return operation(*operands)
         except units.UnitError as error:
-            return self.report.error("E110", error.message, span, error.help)
+            return self.report.error(code, error.message, span, error.help)
 
 
-def plain(value: Value) -> Value:
-    """A whole Quantity without a dimension as an int; anything else unchanged."""
-    if isinstance(value, Quantity) and not value.dim and value.value == int(value.value):
-        return int(value.value)
-    return value
+def _any_bad(values: tuple[Value, ...]) -> bool:
+    return any(v is BAD for v in values)
 
 
 def said(value: Value) -> str:
     """A value in the words of a message."""
     if isinstance(value, Word):
         return f"`{value}`"
+    if isinstance(value, Call):
+        return f"`{value.name}(...)`"
     if isinstance(value, Quantity):
         return f"`{value.text}`" if value.text else describe(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"`{value:.12g}`"
     if isinstance(value, Ir):
         return f"the {getattr(type(value), 'KIND', 'block')} `{getattr(value, 'name', '')}`"
-    return {str: "a string", bool: "true or false", tuple: "a list", dict: "a group of values"}.get(type(value), "this")
+    if isinstance(value, dict):
+        return "a range" if set(value) == {"low", "high"} else "a group of values"
+    return {str: "a string", bool: "true or false", tuple: "a list", list: "a list", type(None): "null"}.get(
+        type(value), "this"
+    )

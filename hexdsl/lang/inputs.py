@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from hexdsl.ir.diagnostic import Span
+from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import Model
+from hexdsl.ir.spec.profile import Profile, read_profile
 from hexdsl.ir.values import Call
-from hexdsl.lang.bind import Draft
+from hexdsl.lang.draft import Draft
 from hexdsl.lang.evaluate import Place
 from hexdsl.lang.hf import read_config
 from hexdsl.lang.scope import Files, Module
@@ -16,49 +19,88 @@ FILE_FIELDS = ("trace", "used", "peers", "data")
 
 
 def read_inputs(draft: Draft, module: Module, files: Files) -> None:
-    """Fills a draft from the files that it names."""
-    if draft.shape.model is Model and isinstance(draft.values.get("config"), str):
+    """Fills a draft from the files that it names; a path is relative to the file that it was written in."""
+    if draft.shape.model is Model and ("config" in draft.values or "config" in draft.bad):
         _config(draft, module, files)
+    if draft.shape.model is Gpu and "profile" in draft.values:
+        _profile(draft, module, files)
     for name in FILE_FIELDS:
-        if name in draft.shape.fields and name in draft.values and draft.place.parts[name].span.file == module.source.name:
+        if name in draft.shape.fields and name in draft.values:
             _file(draft, name, module, files)
+
+
+def _owner(draft: Draft, name: str, module: Module, files: Files) -> Module:
+    return files.modules.get(draft.place.parts[name].span.file, module)
 
 
 def _config(draft: Draft, module: Module, files: Files) -> None:
     """A Hugging Face config.json gives the fields that the block leaves out."""
-    span = draft.place.parts["config"].span
-    owner = files.modules.get(span.file, module)
-    place = files.locate(owner, draft.values["config"], span)
-    if place is None or files.digest(*place, span) is None:
-        draft.bad.add("config")
+    usable = isinstance(draft.values.get("config"), str)
+    found = _fields_of_config(draft, module, files) if usable else None
+    if found is None:
+        # What the file would have given is not missing.
+        draft.bad |= {f.name for f in draft.shape.fields.values()} - draft.values.keys()
+        if usable:
+            draft.put_bad("config")
         return
-    try:
-        found = read_config(place[0].read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        files.report.error("E140", f"`{place[1]}` is not UTF-8 text", span, "give a decoder model's config.json")
-        draft.bad.add("config")
-        return
-    except (ValueError, OSError) as error:
-        files.report.error("E140", f"`{place[1]}`: {error}", span, "give a decoder model's config.json")
-        draft.bad.add("config")
-        return
-    draft.values["config"] = place[1]
+    place = draft.place.parts["config"]
     for name, value in found.items():
         if name not in draft.values and name not in draft.bad:
-            draft.put(name, value, Place(span))
+            draft.put(name, value, place)
+
+
+def _fields_of_config(draft: Draft, module: Module, files: Files) -> dict[str, object] | None:
+    span = draft.place.parts["config"].span
+    located = files.locate(_owner(draft, "config", module, files), draft.values["config"], span)
+    data = files.small(*located, span) if located else None
+    if located is None or data is None:
+        return None
+    name = draft.values["config"] = located[1]
+    try:
+        return read_config(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        message = f"`{name}` is not UTF-8 text"
+    except ValueError as error:
+        message = f"`{name}`: {error}"
+    files.report.error("E140", message, span, "name the config.json of a decoder model")
+    return None
+
+
+def _profile(draft: Draft, module: Module, files: Files) -> None:
+    """The record of a measured profile takes the place of its file's name."""
+    text = _path(draft.values["profile"])
+    if text is None:
+        return
+    span = draft.place.parts["profile"].span
+    located = files.locate(_owner(draft, "profile", module, files), text, span)
+    data = files.small(*located, span) if located else None
+    found = _read_profile(data, located[1], span, files) if located and data is not None else None
+    if found is None:
+        draft.put_bad("profile")
+        return
+    draft.values["profile"] = found
+
+
+def _read_profile(data: bytes, name: str, span: Span, files: Files) -> Profile | None:
+    try:
+        return read_profile(data)
+    except ValueError as error:
+        files.report.error("E141", f"`{name}`: {error}", span, "`hexc profile` writes such a file")
+        return None
 
 
 def _file(draft: Draft, name: str, module: Module, files: Files) -> None:
-    span = draft.place.parts[name].span
     text = _path(draft.values[name])
-    place = files.locate(module, text, span) if text is not None else None
-    digest = files.digest(*place, span) if place else None
     if text is None:
         return
-    if place is None or digest is None:
-        draft.bad.add(name)
+    place = draft.place.parts[name]
+    located = files.locate(_owner(draft, name, module, files), text, place.span)
+    digest = files.digest(*located, place.span) if located else None
+    if located is None or digest is None:
+        draft.put_bad(name)
         return
-    draft.values[name] = {"path": place[1], "sha256": digest}
+    draft.values[name] = {"path": located[1], "sha256": digest}
+    draft.place.parts[name] = Place(place.span)
 
 
 def _path(value: Any) -> str | None:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from hexdsl.ir.base import Ir
-from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
+from hexdsl.ir.diagnostic import Diagnostic, Label, SpecError, UsageError
 from hexdsl.ir.spec import KINDS, WORKFLOW_KINDS, Default, Spec
 from hexdsl.ir.spec.target import Target
-from hexdsl.ir.values import suggestion
 from hexdsl.lang import nodes
-from hexdsl.lang.bind import Binder, Draft
+from hexdsl.lang.bind import Binder
+from hexdsl.lang.draft import Draft
 from hexdsl.lang.evaluate import Evaluator, Value
 from hexdsl.lang.inputs import read_inputs
-from hexdsl.lang.scope import BAD, Entry, Files, Module, Report, blocks_of
-from hexdsl.lang.semantics import check_meaning
+from hexdsl.lang.parameters import Parameters, in_force, unused
+from hexdsl.lang.scope import BAD, Entry, Files, Module, Report, blocks_of, hint, look_up
+from hexdsl.lang.semantics import problems
 from hexdsl.lang.shape import shape_of
-from hexdsl.lang.source import Source, read_source
-from hexdsl.lang.syntax import parse
+from hexdsl.lang.source import Source, read_source, text_of
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,17 @@ class Rejected(SpecError):
         self.sources = sources
 
 
+class Misused(UsageError):
+    """A usage error that knows its sources, for printing."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source]) -> None:
+        super().__init__(diagnostics)
+        self.sources = sources
+
+
 def load_file(path: Path, options: Options = Options()) -> Loaded:
     """The checked spec of a file.  Raises UsageError (no such file) or Rejected with every message found."""
-    source = read_source(path, path.name)
+    source = read_source(path, path.name or str(path))
     return load_source(source, path.resolve(), options)
 
 
@@ -63,9 +71,9 @@ def load_source(source: Source, path: Path | None = None, options: Options = Opt
     files = Files(root, tuple(p.resolve() for p in options.allow), report)
     try:
         spec = _Resolver(files, report).spec(source, path, options)
+    except UsageError as error:
+        raise Misused(error.diagnostics, files.sources) from None
     except SpecError as error:
-        if isinstance(error, UsageError):
-            raise
         raise Rejected(error.diagnostics, files.sources) from None
     return Loaded(spec, files.sources, tuple(report.diagnostics), root)
 
@@ -77,131 +85,105 @@ class _Resolver:
         self.binder = Binder(self.evaluator, files, lambda draft, module: read_inputs(draft, module, files))
         self.drafts: dict[int, Draft | None] = {}
         self.blocks: dict[int, Value] = {}
-        self.active: list[Entry] = []
 
     def spec(self, source: Source, path: Path | None, options: Options) -> Spec:
         root = self.files.load_root(source, path)
+        outside = Parameters(root, self.files, self.evaluator)
+        outside.read(options.params)
+        outside.define(options.defines)
+        records = [self._value(entry) for entry in blocks_of(root, KINDS)]
+        for entry in root.entries.values():
+            self._value(entry)
+        targets = self._targets(root)
         self.report.stop_on_error()
-        self.evaluator.given = self._given(root, options)
-        records = [self.block(entry) for entry in blocks_of(root, KINDS)]
-        self._check_unused(root)
-        good = [r for r in records if r is not BAD]
-        workflows = [self._with_targets(r, root) for r in good if type(r).KIND in WORKFLOW_KINDS]
-        self.report.stop_on_error()
-        return self._assemble(source, good, workflows, options)
+        for entry in unused(root):
+            self.report.warning("W002", f"nothing uses parameter `{entry.name}`", entry.span, "remove it")
+        return self._assemble(root, records, targets)
 
-    def _assemble(self, source: Source, good: Sequence[Any], workflows: Sequence[Any], options: Options) -> Spec:
-        def of(kind: str) -> tuple[Any, ...]:
-            return tuple(r for r in good if type(r).KIND == kind)
+    def _assemble(self, root: Module, records: Sequence[Any], targets: tuple[Target, ...]) -> Spec:
+        def of(*kinds: str) -> tuple[Any, ...]:
+            return tuple(r for r in records if type(r).KIND in kinds)
 
-        given = {k: v for k, v in sorted(self.evaluator.given.items())}
-        return Spec(
-            name=Path(source.name).stem,
-            workflows=tuple(workflows),
+        workflows = tuple(w if w.target or not targets else w.with_(target=targets) for w in of(*WORKFLOW_KINDS))
+        given = in_force(root, self.evaluator.given)
+        # The records are validated already; validating them again would build the schemas of all kinds.
+        return Spec.model_construct(
+            name=Path(root.source.name).stem,
+            workflows=workflows,
             clusters=of("cluster"),
             models=of("model"),
             workloads=of("workload"),
             gpus=of("gpu"),
             defaults=tuple(d for w in workflows for d in defaults_of(w)),
-            parameters={k: getattr(v, "text", "") or str(v) for k, v in given.items()},
+            parameters={name: text_of(g.module.source, g.node.span) for name, g in given},
         )
+
+    def _value(self, entry: Entry) -> Value:
+        """The value of a name of the root file; a chain of names too long to follow is an error like any other."""
+        try:
+            return self.evaluator.entry(entry)
+        except RecursionError:
+            message = f"`{entry.name}` is defined through too many other names"
+            self.report.error("E024", message, entry.span, "give some of them values of their own")
+            raise SpecError(self.report.diagnostics) from None
 
     def block(self, entry: Entry) -> Value:
         """The record of a named block, made once."""
         if id(entry) not in self.blocks:
             draft = self._draft(entry)
-            record = self.blocks[id(entry)] = BAD if draft is None else self.binder.finish(draft, entry.module)
-            if record is not BAD:
-                check_meaning(record, entry, self.report)
+            self.blocks[id(entry)] = BAD if draft is None else self._record(draft, entry)
         return self.blocks[id(entry)]
 
+    def _record(self, draft: Draft, entry: Entry) -> Value:
+        record = self.binder.finish(draft, entry.module)
+        for problem in problems(record) if record is not BAD else ():
+            span = draft.place.at(problem.loc).span
+            found = Diagnostic(problem.code, problem.message, (Label(span),), problem.help)
+            if found not in self.report.diagnostics:
+                self.report.diagnostics.append(found)
+        return record
+
     def _draft(self, entry: Entry) -> Draft | None:
-        if id(entry) in self.drafts:
-            return self.drafts[id(entry)]
-        if entry in self.active:
-            self.report.error("E024", f"`{entry.name}` is defined by itself", entry.span, "give it another base")
-            return None
-        self.active.append(entry)
-        self.drafts[id(entry)] = self._fresh_draft(entry)
-        self.active.pop()
+        if id(entry) not in self.drafts:
+            with self.evaluator.defining(entry) as fresh:
+                if not fresh:
+                    return None
+                self.drafts[id(entry)] = self._fresh_draft(entry)
         return self.drafts[id(entry)]
 
     def _fresh_draft(self, entry: Entry) -> Draft | None:
-        block = entry.node
+        block, base = entry.node, None
         assert isinstance(block, nodes.Block)
-        base = None
         if block.base is not None:
-            base = self._base(block, entry.module)
-            if base is None:
+            above = self._base(block, entry)
+            base = self._draft(above) if above else None
+            if above is None or base is None:
                 return None
+            self.block(above)
         return self.binder.draft(shape_of(KINDS[block.kind]), block, entry.module, base)
 
-    def _base(self, block: nodes.Block, module: Module) -> Draft | None:
-        names, span = block.base or (), block.base_span or block.kind_span
-        owner = module.aliases.get(names[0]) if len(names) == 2 else module
-        entry = None
-        if owner is not None and len(names) <= 2:
-            entry = owner.entries.get(names[-1]) if len(names) == 2 else owner.find(names[0])
-        if entry is None:
-            help_ = suggestion(names[-1], owner.visible()) if owner else suggestion(names[0], module.aliases)
-            self.report.error("E020", f"there is no `{'.'.join(names)}`", span, help_ if names else None)
+    def _base(self, block: nodes.Block, entry: Entry) -> Entry | None:
+        """The block that a block starts from, or None and a message."""
+        names, span, module = block.base or (), block.base_span or block.kind_span, entry.module
+        if len(names) == 2:
+            found = look_up(names, (span, span), module, self.report)
+        else:
+            found = module.find(names[0]) if len(names) == 1 else None
+            if found is None and names[0] not in module.broken:
+                help_ = hint(names[0], module, block.kind, but=entry.name)
+                self.report.error("E020", f"there is no {block.kind} `{'.'.join(names)}`", span, help_)
+        if found is not None and found.kind != block.kind:
+            self.report.error(
+                "E023", f"`{'.'.join(names)}` is not a {block.kind}", span, f"name a `{block.kind}` block"
+            )
             return None
-        if not isinstance(entry.node, nodes.Block) or entry.node.kind != block.kind:
-            self.report.error("E023", f"`{entry.name}` is not a {block.kind}", span, f"name a `{block.kind}` block")
-            return None
-        return self._draft(entry)
-
-    def _with_targets(self, workflow: Any, root: Module) -> Any:
-        """Targets written for the whole file hold for a workflow that has none of its own."""
-        if workflow.target or not root.targets:
-            return workflow
-        shape = shape_of(Target)
-        made = [self.binder.finish(self.binder.draft(shape, t, root), root) for t in root.targets]
-        return workflow.with_(target=tuple(t for t in made if t is not BAD))
-
-    def _given(self, root: Module, options: Options) -> dict[str, Value]:
-        given: dict[str, Value] = {}
-        for path in options.params:
-            given |= self._params_file(path)
-        for name, text in options.defines:
-            given[name] = self._define(name, text, root)
-        known = {n: m for m in (root, *root.open_imports) for n, e in m.entries.items() if isinstance(e.node, nodes.Param)}
-        for name in given:
-            if name not in known:
-                help_ = suggestion(name, known) if known else "the spec declares no `param`"
-                raise UsageError([Diagnostic("E031", f"there is no parameter `{name}`", (), help_)])
-        self.report.stop_on_error()
-        return given
-
-    def _define(self, name: str, text: str, root: Module) -> Value:
-        source = Source(f"-D {name}", f"let value = {text}")
-        self.files.sources[source.name] = source
-        try:
-            statements = parse(source).statements
-        except SpecError as error:
-            self.report.diagnostics.extend(error.diagnostics)
-            return BAD
-        if len(statements) != 1 or not isinstance(statements[0], nodes.Let):
-            raise UsageError([Diagnostic("E032", f"`-D {name}={text}` is not one value")])
-        return self.evaluator.value(statements[0].value, root)
-
-    def _params_file(self, path: Path) -> dict[str, Value]:
-        source = read_source(path, path.name)
-        self.files.sources[source.name] = source
-        module = Module(source, path.resolve())
-        found: dict[str, Value] = {}
-        for node in parse(source).statements:
-            if isinstance(node, nodes.Attr):
-                found[node.name] = self.evaluator.value(node.value, module)
-            else:
-                self.report.error("E012", "a parameter file holds lines `name = value`", node.span)
-        self.report.stop_on_error()
         return found
 
-    def _check_unused(self, root: Module) -> None:
-        for name, entry in root.entries.items():
-            if isinstance(entry.node, nodes.Param) and name not in self.evaluator.used:
-                self.report.warning("W002", f"nothing uses parameter `{name}`", entry.span, "remove it")
+    def _targets(self, root: Module) -> tuple[Target, ...]:
+        """The targets written for the whole file: they hold for every workflow that has none of its own."""
+        shape = shape_of(Target)
+        made = [self.binder.finish(self.binder.draft(shape, block, root), root) for block in root.targets]
+        return tuple(t for t in made if t is not BAD)
 
 
 def defaults_of(workflow: Ir) -> tuple[Default, ...]:
@@ -221,4 +203,3 @@ def _defaults(record: Ir, place: str) -> tuple[Default, ...]:
         for f in fields
         if f.pin and f.name not in record.model_fields_set
     )
-

@@ -23,9 +23,9 @@ def schema_markdown(kind: str | None = None) -> str:
     return "\n".join(line for name, model in chosen.items() for line in _kind(name, model))
 
 
-def schema_json() -> dict[str, Any]:
-    """JSON Schema of the machine-made form of a spec (`--from-json`)."""
-    return {"format_version": "1.0", "spec": Spec.model_json_schema()}
+def schema_json(kind: str | None = None) -> dict[str, Any]:
+    """JSON Schema of the machine-made form of a spec (`--from-json`), or of one kind of block."""
+    return {"format_version": "1.0", kind or "spec": (DOCUMENTED[kind] if kind else Spec).model_json_schema()}
 
 
 def _kind(name: str, model: type[Ir]) -> Iterator[str]:
@@ -41,8 +41,9 @@ def _kind(name: str, model: type[Ir]) -> Iterator[str]:
         yield "| name | unit | meaning |"
         yield "|---|---|---|"
         for m in metrics:
-            form = f"p95({m.name})" if m.stats else f"{m.name}(NAME)" if m.of else m.name
-            yield f"| `{form}` | {m.unit.example} | {m.description}{' (chosen by the compiler)' if m.decision else ''} |"
+            form = f"p95({m.name})" if m.stats else f"{m.name}({m.parts[0]})" if m.parts else m.name
+            chosen = " (chosen by the compiler)" if m.decision else ""
+            yield f"| `{form}` | {m.unit.example} | {m.description}{chosen} |"
         yield ""
     yield from _sub_blocks(model)
 
@@ -75,11 +76,7 @@ def _sub_blocks(model: type[Ir]) -> Iterator[str]:
             yield ""
             yield _first_line(shape_of(model).member(name))
             yield ""
-            yield from (line for line in _table(shape_of(model).member(name)) if not _is_end(line))
-
-
-def _is_end(line: str) -> bool:
-    return line.startswith(("| `left`", "| `right`", "| `source`", "| `target`"))
+            yield from _table(shape_of(model).member(name))
 
 
 def _value(field: FieldShape, model: type[Ir]) -> str:

@@ -8,14 +8,20 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
-from hexdsl.ir.diagnostic import Diagnostic, Label, Span, SpecError
+from hexdsl.ir.diagnostic import Diagnostic, Label, Span, SpecError, UsageError
 from hexdsl.ir.spec import KINDS
-from hexdsl.ir.values import suggestion
+from hexdsl.ir.values import nearest, suggestion
 from hexdsl.lang import nodes
-from hexdsl.lang.source import Source, read_source
+from hexdsl.lang.shape import shape_of
+from hexdsl.lang.source import Source, read_bytes, read_source
 from hexdsl.lang.syntax import parse
 
 CATALOG = "std/"
+RESERVED = ("true", "false")
+MAX_IMPORTS = 32
+"""Files that may import one another in a chain: it bounds the recursion over them."""
+MAX_INPUT = 10_000_000
+"""Bytes of a file that the compiler reads whole, such as a config.json of a few kilobytes."""
 
 
 class Bad:
@@ -38,9 +44,14 @@ class Report:
     def warning(self, code: str, message: str, span: Span, help: str | None = None) -> None:
         self.diagnostics.append(Diagnostic(code, message, (Label(span),), help, severity="warning"))
 
+    @property
+    def failed(self) -> bool:
+        """Whether an error was reported."""
+        return any(d.severity == "error" for d in self.diagnostics)
+
     def stop_on_error(self) -> None:
         """Raises SpecError where an error was reported."""
-        if any(d.severity == "error" for d in self.diagnostics):
+        if self.failed:
             raise SpecError(self.diagnostics)
 
 
@@ -53,17 +64,27 @@ class Entry:
     node: nodes.Param | nodes.Let | nodes.Block
     module: Module
 
+    @property
+    def kind(self) -> str:
+        """The kind of a block; empty for a parameter or a `let`."""
+        return self.node.kind if isinstance(self.node, nodes.Block) else ""
+
 
 @dataclass(eq=False)
 class Module:
-    """One file: its own declarations, and the modules that it imports."""
+    """One file: its own declarations, and the modules that it imports.
+
+    `broken` are names whose declaration was reported as wrong: what uses them is not reported again.
+    """
 
     source: Source
     path: Path | None
     entries: dict[str, Entry] = field(default_factory=dict)
     open_imports: list[Module] = field(default_factory=list)
     aliases: dict[str, Module] = field(default_factory=dict)
+    statements: tuple[nodes.Statement, ...] = ()
     targets: list[nodes.Block] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
 
     def find(self, name: str) -> Entry | None:
         """The declaration that a bare name means here."""
@@ -71,12 +92,40 @@ class Module:
             return self.entries[name]
         return next((m.entries[name] for m in self.open_imports if name in m.entries), None)
 
-    def visible(self) -> Iterator[str]:
-        """Every name that may be used here, without those behind an alias."""
-        yield from self.entries
+    def declared(self) -> Iterator[tuple[str, Entry]]:
+        """Every name that may be used here, as it is written here, and what it means."""
+        yield from self.entries.items()
         for module in self.open_imports:
-            yield from module.entries
-        yield from self.aliases
+            yield from module.entries.items()
+        for alias, module in self.aliases.items():
+            yield from ((f"{alias}.{name}", entry) for name, entry in module.entries.items())
+
+
+def look_up(names: tuple[str, ...], spans: tuple[Span, ...], module: Module, report: Report) -> Entry | None:
+    """The entry of `FILE.NAME`, or None and a message.  The spans are those of the parts."""
+    alias, name = names
+    other = module.aliases.get(alias)
+    if other is None:
+        help_ = suggestion(alias, module.aliases) if module.aliases else 'write `import "file.hex" as NAME` first'
+        report.error("E020", f"`{alias}` is not an imported file", spans[0], help_)
+        return None
+    entry = other.entries.get(name)
+    if entry is None and name not in other.broken:
+        help_ = suggestion(name, other.entries) if other.entries else "the file declares nothing"
+        report.error("E020", f"`{alias}` has no `{name}`", spans[1], help_)
+    return entry
+
+
+def hint(name: str, module: Module, kind: str = "", but: str = "") -> str:
+    """Help for a name that is not there: the nearest declared name (of a kind; not `but`), or how to declare it."""
+    known = sorted(n for n, entry in module.declared() if kind in ("", entry.kind) and n != but)
+    close = nearest(name, known) or next((n for n in known if n.partition(".")[2] == name), None)
+    if close:
+        return f"did you mean `{close}`?"
+    if not kind:
+        return f"declare `{name}`, or import the file that does"
+    declare = f"declare it: `{kind} {name} {{ ... }}`"
+    return f"{suggestion(name, known)}; or {declare}" if known else declare
 
 
 @dataclass
@@ -89,17 +138,22 @@ class Files:
     sources: dict[str, Source] = field(default_factory=dict)
     modules: dict[str, Module] = field(default_factory=dict)
     stack: list[str] = field(default_factory=list)
-    inputs: dict[str, str] = field(default_factory=dict)
+    unread: bool = False
+    """Whether a file could not be read or parsed: names may then seem to be missing."""
 
     def load_root(self, source: Source, path: Path | None) -> Module:
-        """The root file with everything that it imports."""
-        return self._module(source.name, source, path)
+        """The root file with everything that it imports.  Raises SpecError where a file cannot be read or parsed."""
+        module = self._module(source.name, source, path)
+        if self.unread:
+            raise SpecError(self.report.diagnostics)
+        return module
 
     def _module(self, key: str, source: Source, path: Path | None) -> Module:
         self.sources[source.name] = source
         module = self.modules[key] = Module(source, path)
         self.stack.append(key)
-        for statement in self._parse(source):
+        module.statements = self._parse(source)
+        for statement in module.statements:
             self._declare(module, statement)
         self.stack.pop()
         return module
@@ -108,6 +162,7 @@ class Files:
         try:
             return parse(source).statements
         except SpecError as error:
+            self.unread = True
             self.report.diagnostics.extend(error.diagnostics)
             return ()
 
@@ -123,39 +178,68 @@ class Files:
             self.report.error("E012", "this statement must stand inside a block", statement.span, help_)
 
     def _block(self, module: Module, block: nodes.Block) -> None:
-        if block.kind == "target":
-            module.targets.append(block)
-        elif block.kind not in KINDS:
-            message = f"`{block.kind}` is not a kind of block"
-            self.report.error("E022", message, block.kind_span, suggestion(block.kind, (*KINDS, "target")))
-        elif len(block.labels) != 1 or not isinstance(block.labels[0], nodes.Name):
+        names = [label.name for label in block.labels if isinstance(label, nodes.Name)]
+        if block.kind != "target" and block.kind not in KINDS:
+            module.broken.update(names)
+            self.report.error("E022", f"`{block.kind}` is not a kind of block", block.kind_span, _kind_help(block.kind))
+        elif len(block.labels) != 1 or not names:
+            module.broken.update(names)
+            spot = block.labels[-1].span if block.labels else block.kind_span
             help_ = f"write `{block.kind} NAME {{ ... }}`, the name without quotes"
-            self.report.error("E105", f"a `{block.kind}` block needs one name", block.kind_span, help_)
+            self.report.error("E105", f"a `{block.kind}` block needs one name", spot, help_)
+        elif block.kind == "target":
+            self._target(module, block, names[0])
         else:
-            label = block.labels[0]
-            self._add(module, Entry(label.name, label.span, block, module))
+            self._add(module, Entry(names[0], block.labels[0].span, block, module))
+
+    def _target(self, module: Module, block: nodes.Block, name: str) -> None:
+        earlier = next((t.labels[0] for t in module.targets if _label_name(t) == name), None)
+        module.targets.append(block)
+        if earlier is not None:
+            more = Label(earlier.span, "first declared here")
+            self.report.error(
+                "E021", f"`target {name}` is declared twice", block.labels[0].span, "keep one of them", more
+            )
 
     def _add(self, module: Module, entry: Entry) -> None:
+        if entry.name in RESERVED:
+            self.report.error(
+                "E105", f"`{entry.name}` is a value and cannot be a name", entry.span, "choose another name"
+            )
+            return
         earlier = module.find(entry.name)
         if earlier is None and entry.name not in module.aliases:
             module.entries[entry.name] = entry
             return
         more = (Label(earlier.span, "first declared here"),) if earlier else ()
-        self.report.error("E021", f"`{entry.name}` is declared twice", entry.span, "give one of them another name", *more)
+        self.report.error(
+            "E021", f"`{entry.name}` is declared twice", entry.span, "give one of them another name", *more
+        )
 
     def _import(self, module: Module, node: nodes.Import) -> None:
         imported = self._imported(module, node)
         if imported is None:
+            self.unread = True
             return
-        if node.alias:
-            module.aliases[node.alias.name] = imported
+        if node.alias is not None:
+            self._alias(module, node.alias, imported)
             return
-        for name in sorted(set(imported.entries) & set(module.visible())):
+        if imported in module.open_imports:
+            return
+        for name in sorted(set(imported.entries) & {n for n, _ in module.declared()}):
             earlier = module.find(name)
-            if earlier is not None and earlier.module is not imported:
+            if earlier is not None:
                 help_ = "import one of the files with `as NAME`"
-                self.report.error("E021", f"`{name}` comes from two files", node.span, help_, Label(earlier.span))
+                more = Label(earlier.span, "first declared here")
+                self.report.error("E021", f"`{name}` comes from two files", node.path.span, help_, more)
         module.open_imports.append(imported)
+        module.broken |= imported.broken
+
+    def _alias(self, module: Module, alias: nodes.Name, imported: Module) -> None:
+        if alias.name in module.aliases or module.find(alias.name) is not None:
+            self.report.error("E021", f"`{alias.name}` is declared twice", alias.span, "choose another name after `as`")
+            return
+        module.aliases[alias.name] = imported
 
     def _imported(self, module: Module, node: nodes.Import) -> Module | None:
         place = self.locate(module, node.path.value, node.path.span)
@@ -164,7 +248,13 @@ class Files:
         path, name = place
         if name in self.stack:
             chain = " -> ".join([*self.stack[self.stack.index(name) :], name])
-            self.report.error("E010", f"imports form a cycle: {chain}", node.span, "move what both need to a third file")
+            self.report.error(
+                "E010", f"imports form a cycle: {chain}", node.path.span, "move what both need to a third file"
+            )
+            return None
+        if len(self.stack) > MAX_IMPORTS:
+            message = f"imports are nested deeper than {MAX_IMPORTS} files"
+            self.report.error("E010", message, node.path.span, "import the innermost files directly")
             return None
         if name in self.modules:
             return self.modules[name]
@@ -173,20 +263,29 @@ class Files:
 
     def _read(self, path: Path, name: str, span: Span) -> Source | None:
         try:
+            _check_regular(path, name)
             return read_source(path, name)
         except SpecError as error:
-            for d in error.diagnostics:
-                self.report.diagnostics.append(Diagnostic(d.code, d.message, d.labels or (Label(span),), d.help))
+            self._unreadable(error, name, span)
             return None
+
+    def _unreadable(self, error: SpecError, name: str, span: Span) -> None:
+        for d in error.diagnostics:
+            help_ = d.help or (_missing_help(name) if d.code == "E001" else None)
+            self.report.diagnostics.append(Diagnostic(d.code, d.message, d.labels or (Label(span),), help_))
 
     def locate(self, module: Module, text: str, span: Span) -> tuple[Path, str] | None:
         """The path that a string in a file means, and its name in messages; None where it is not allowed."""
         shipped = Path(str(files("hexdsl.std"))).resolve()
         catalog = text.startswith(CATALOG)
         base = shipped.parent if catalog else module.path.parent if module.path else self.root
-        path = (base / text.replace("\0", "")).resolve()
+        try:
+            path = (base / text.replace("\0", "")).resolve()
+        except (OSError, RuntimeError):
+            self.report.error("E003", f"`{text}` is a loop of symbolic links", span)
+            return None
         if catalog and path.is_relative_to(shipped):
-            return path, text
+            return path, CATALOG + path.relative_to(shipped).as_posix()
         inside = next((r for r in (self.root, *self.allowed) if path.is_relative_to(r)), None)
         if inside is None or "\0" in text:
             help_ = "move the file below the root spec's folder, or allow its folder with `--allow-path FOLDER`"
@@ -194,16 +293,63 @@ class Files:
             return None
         return path, path.relative_to(inside).as_posix() if inside == self.root else path.as_posix()
 
-    def digest(self, path: Path, name: str, span: Span) -> str | None:
-        """The SHA-256 of an input file, None (and a message) where it cannot be read."""
+    def small(self, path: Path, name: str, span: Span) -> bytes | None:
+        """The bytes of an input file that is read now; None (and a message) where it cannot be read."""
         try:
-            self.inputs[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            self.report.error("E001", f"there is no file `{name}`" if not path.exists() else f"`{name}`: {error.strerror}", span)
+            _check_regular(path, name)
+            data = read_bytes(path, name, MAX_INPUT + 1)
+        except SpecError as error:
+            self._unreadable(error, name, span)
             return None
-        return self.inputs[name]
+        if len(data) > MAX_INPUT:
+            self.report.error("E003", f"`{name}` is larger than {MAX_INPUT // 10**6} MB", span, "name the right file")
+            return None
+        return data
+
+    def digest(self, path: Path, name: str, span: Span) -> str | None:
+        """The SHA-256 of an input file that is read later; None (and a message) where it cannot be read."""
+        try:
+            _check_regular(path, name)
+            read_bytes(path, name, 0)
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except SpecError as error:
+            self._unreadable(error, name, span)
+        except OSError as error:
+            self.report.error("E003", f"`{name}` cannot be read: {error.strerror}", span)
+        return None
+
+
+def _check_regular(path: Path, name: str) -> None:
+    """Raises UsageError (E003) for a pipe or a device, which might never end."""
+    try:
+        unending = path.exists() and not (path.is_file() or path.is_dir())
+    except OSError:
+        return  # Reading it says why.
+    if unending:
+        raise UsageError([Diagnostic("E003", f"`{name}` is not a regular file")])
+
+
+def _missing_help(name: str) -> str:
+    shipped = sorted(f.name for f in files("hexdsl.std").iterdir() if f.name.endswith(".hex"))
+    if name.startswith(CATALOG):
+        return suggestion(name, (CATALOG + s for s in shipped))
+    return "paths are relative to the file that names them; `std/` is the shipped catalog"
+
+
+def _kind_help(kind: str) -> str:
+    """Where a kind that is no kind of the top level belongs, or the nearest one."""
+    homes = [name for name, model in KINDS.items() if (f := shape_of(model).fields.get(kind)) and f.block]
+    if homes:
+        return f"`{kind}` stands inside " + " or ".join(f"`{home}`" for home in homes)
+    return suggestion(kind, (*KINDS, "target"))
+
+
+def _label_name(block: nodes.Block) -> str:
+    label = block.labels[0]
+    return label.name if isinstance(label, nodes.Name) else label.value
 
 
 def blocks_of(module: Module, kinds: Mapping[str, object]) -> Iterator[Entry]:
     """The file's own blocks of some kinds, in the order in which they were written."""
-    return (e for e in module.entries.values() if isinstance(e.node, nodes.Block) and e.node.kind in kinds)
+    return (e for e in module.entries.values() if e.kind in kinds)

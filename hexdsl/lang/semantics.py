@@ -2,62 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from hexdsl.ir.base import Ir
-from hexdsl.ir.diagnostic import Span
+from hexdsl.ir.spec.agentic import Agentic
 from hexdsl.ir.spec.cluster import Cluster
+from hexdsl.ir.spec.common import IDENTIFIER
 from hexdsl.ir.spec.model import Model
+from hexdsl.ir.spec.workload import Workload
 from hexdsl.ir.values import suggestion
-from hexdsl.lang import nodes
-from hexdsl.lang.scope import Entry, Report
+from hexdsl.lang.complaints import NAME_HELP
+
+LONGEST_NAME = 64
 
 
-def check_meaning(record: Ir, entry: Entry, report: Report) -> None:
-    """Reports what is wrong with a record that its schema cannot see."""
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a record: code, message, the path of the part that is wrong, help."""
+
+    code: str
+    message: str
+    loc: tuple[str | int, ...]
+    help: str
+
+
+def problems(record: Ir) -> Iterator[Problem]:
+    """What is wrong with a named block that its schema cannot see."""
+    name = getattr(record, "name", "")
+    if not re.fullmatch(IDENTIFIER, name) or len(name) > LONGEST_NAME:
+        yield Problem("E105", f"`{name[:LONGEST_NAME]}` cannot be a name", ("name",), NAME_HELP)
     if isinstance(record, Cluster):
-        _cluster(record, entry, report)
+        yield from _cluster(record)
     if isinstance(record, Model):
-        _model(record, entry, report)
+        yield from _model(record)
+    if isinstance(record, Workload):
+        yield from _shares(("classes",), [*record.classes.values(), *(c.share for c in record.class_)])
+    if isinstance(record, Agentic):
+        yield from _shares(("tenant",), [t.share or 0.0 for t in record.tenant])
     if hasattr(record, "ENDPOINTS"):
-        _flows(record, entry, report)
+        yield from _flows(record)
 
 
-def _cluster(cluster: Cluster, entry: Entry, report: Report) -> None:
+def _shares(loc: tuple[str, ...], shares: list[float]) -> Iterator[Problem]:
+    if sum(shares) > 1 + 1e-9:
+        yield Problem("E113", f"the shares add up to {sum(shares):.0%}", loc, "together they are at most 100%")
+
+
+def _cluster(cluster: Cluster) -> Iterator[Problem]:
     if not (cluster.nodes or cluster.peers or (cluster.leaf and cluster.node)):
         help_ = "add `nodes NAME { count = 2, gpus = 8 * H100 }`"
-        report.error("E150", f"cluster `{cluster.name}` has no machines", entry.span, help_)
+        yield Problem("E150", f"cluster `{cluster.name}` has no machines", ("name",), help_)
     groups = {n.name for n in cluster.nodes} | {r.name for r in cluster.region}
-    for node in _statements(entry, nodes.Link):
-        for end in (node.left, node.right):
-            if isinstance(end, nodes.Name) and end.name not in groups:
-                report.error("E130", f"the cluster has no `{end.name}`", end.span, _known(end.name, groups))
-    for node in _statements(entry, nodes.Block):
-        label = node.labels[0] if node.kind == "within" and node.labels else None
-        if isinstance(label, nodes.Name) and label.name not in groups:
-            report.error("E130", f"the cluster has no `{label.name}`", label.span, _known(label.name, groups))
+    seen: set[frozenset[str]] = set()
+    for i, link in enumerate(cluster.links):
+        yield from _ends(("links", i, "left"), link.left, groups, "E130", "the cluster")
+        yield from _ends(("links", i, "right"), link.right, groups, "E130", "the cluster")
+        ends = frozenset((link.left, link.right))
+        if len(ends) == 1:
+            help_ = f"the network among its own machines is `within {link.left} {{ ... }}`"
+            yield Problem("E130", f"a link joins `{link.left}` with itself", ("links", i), help_)
+        elif ends in seen:
+            yield Problem(
+                "E021",
+                f"the link between `{link.left}` and `{link.right}` is declared twice",
+                ("links", i),
+                "keep one of them",
+            )
+        seen.add(ends)
+    for i, within in enumerate(cluster.within):
+        yield from _ends(("within", i, "name"), within.name, groups, "E130", "the cluster")
 
 
-def _model(model: Model, entry: Entry, report: Report) -> None:
+def _ends(loc: tuple[str | int, ...], name: str, known: set[str], code: str, owner: str) -> Iterator[Problem]:
+    if name not in known:
+        yield Problem(
+            code, f"{owner} has no `{name}`", loc, suggestion(name, known) if known else "declare it in this block"
+        )
+
+
+def _model(model: Model) -> Iterator[Problem]:
     kv_heads = model.kv_heads or model.heads
     if model.heads % kv_heads:
         message = f"{model.heads} query heads cannot be shared out to {kv_heads} KV heads"
-        report.error("E151", message, _attr_span(entry, "kv_heads"), "`kv_heads` must divide `heads`")
+        yield Problem("E151", message, ("kv_heads",), "`kv_heads` must divide `heads`")
     if model.head_dim is None and model.hidden % model.heads:
         message = f"a width of {model.hidden} cannot be divided among {model.heads} heads"
-        report.error("E151", message, _attr_span(entry, "heads"), "set `head_dim`")
-    if model.experts and (model.experts_per_token or 1) > model.experts:
-        message = f"{model.experts_per_token} experts per token, but only {model.experts} experts"
-        report.error("E151", message, _attr_span(entry, "experts_per_token"), "lower `experts_per_token`")
+        yield Problem("E151", message, ("heads",), "set `head_dim`")
+    if model.experts_per_token and model.experts_per_token > (model.experts or 0):
+        message = f"{model.experts_per_token} experts per token, but only {model.experts or 0} experts"
+        yield Problem("E151", message, ("experts_per_token",), "lower `experts_per_token`, or set `experts`")
+    if model.dense_layers > model.layers:
+        message = f"{model.dense_layers} dense layers, but only {model.layers} layers"
+        yield Problem("E151", message, ("dense_layers",), "lower `dense_layers`")
 
 
-def _flows(record: Ir, entry: Entry, report: Report) -> None:
+def _flows(record: Any) -> Iterator[Problem]:
     ends = set(_endpoints(record))
-    for node in _statements(entry, nodes.Flow):
-        for step in node.steps:
-            if isinstance(step, nodes.Name) and step.name not in ends:
-                report.error("E131", f"there is no `{step.name}` here", step.span, _known(step.name, ends))
+    owner = f"`{record.KIND} {record.name}`"
+    for i, edge in enumerate(record.edges):
+        yield from _ends(("edges", i, "source"), edge.source, ends, "E131", owner)
+        yield from _ends(("edges", i, "target"), edge.target, ends, "E131", owner)
 
 
 def _endpoints(record: Any) -> Iterator[str]:
@@ -68,16 +115,3 @@ def _endpoints(record: Any) -> Iterator[str]:
             yield from (v.name for v in value)
         else:
             yield name
-
-
-def _known(name: str, known: set[str]) -> str:
-    return suggestion(name, known) if known else "declare it in this block"
-
-
-def _statements(entry: Entry, kind: Callable[..., Any]) -> Iterator[Any]:
-    assert isinstance(entry.node, nodes.Block)
-    return (s for s in entry.node.body.statements if isinstance(s, kind))  # type: ignore[arg-type]
-
-
-def _attr_span(entry: Entry, name: str) -> Span:
-    return next((s.name_span for s in _statements(entry, nodes.Attr) if s.name == name), entry.span)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
 
 from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Unit
+from hexdsl.ir.spec.common import IDENTIFIER, FileRef
+from hexdsl.ir.spec.profile import Profile
 from hexdsl.ir.spec.rule import Compare, MetricInfo
 
 STRUCTURAL = ("name", "rules", "objectives", "edges", "links")
@@ -19,7 +23,12 @@ STRUCTURAL = ("name", "rules", "objectives", "edges", "links")
 
 @dataclass(frozen=True)
 class FieldShape:
-    """One field of a schema."""
+    """One field of a schema.
+
+    `block` is the model of a sub-block, `reference` that of a named block; `kinds` are the kinds of blocks whose names
+    a value may hold, `words` the bare words that it knows.  `prose` marks a string, `file` a path, `flag` true or
+    false.
+    """
 
     name: str
     written: str
@@ -28,6 +37,11 @@ class FieldShape:
     block: type[Ir] | None = None
     many: bool = False
     reference: type[Ir] | None = None
+    kinds: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    prose: bool = False
+    file: bool = False
+    flag: bool = False
     condition: bool = False
     unit: Unit | None = None
     pin: str = ""
@@ -48,6 +62,11 @@ class Shape:
     def decisions(self) -> frozenset[str]:
         return frozenset(m.name for m in self.metrics if m.decision)
 
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The bare words that a condition in a field, such as `when`, may name."""
+        return getattr(self.model, "WORDS", ())
+
     def takes(self, field: str) -> bool:
         """Whether the block may hold statements of a form: `rules`, `objectives`, `edges`, `links`."""
         return field in self.model.model_fields
@@ -66,25 +85,41 @@ class Shape:
 @cache
 def shape_of(model: type[Ir]) -> Shape:
     """The shape of a schema."""
-    fields = (_field(model, name) for name in model.model_fields if name not in STRUCTURAL)
+    ends = _ends(model)
+    fields = (_field(model, name) for name in model.model_fields if name not in STRUCTURAL and name not in ends)
     return Shape(model, {f.written: f for f in fields})
+
+
+def _ends(model: type[Ir]) -> tuple[str, ...]:
+    """The ends of a flow or link, which stand before its braces."""
+    return next((ends for ends in ENDS if set(ends) <= set(model.model_fields)), ())
+
+
+ENDS = (("source", "target"), ("left", "right"))
 
 
 def _field(model: type[Ir], name: str) -> FieldShape:
     info = model.model_fields[name]
     bare, many, validated = _strip(info.annotation)
     validated = validated or any(isinstance(m, BeforeValidator) for m in info.metadata)
-    inner = _model_of(bare) if isinstance(bare, type) and issubclass(bare, BaseModel) and not validated else None
+    inner = bare if isinstance(bare, type) and issubclass(bare, Ir) and not validated else None
     reference = inner if inner is not None and hasattr(inner, "KIND") else None
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    block = inner if reference is None else None
+    words = () if block else tuple(dict.fromkeys(_words(info.annotation)))
     return FieldShape(
         name=name,
         written=name.rstrip("_"),
         description=info.description or "",
         required=info.is_required(),
-        block=inner if reference is None else None,
+        block=block,
         many=many,
         reference=reference,
+        kinds=() if block else tuple(dict.fromkeys(_kinds(info.annotation))),
+        words=words,
+        prose=_is_prose(info, bare) and not words,
+        file=any(leaf in (FileRef, Profile) for leaf in _leaves(info.annotation)),
+        flag=bare is bool,
         condition=_holds_condition(info.annotation),
         unit=next((m for m in (*info.metadata, *_deep_metadata(info.annotation)) if isinstance(m, Unit)), None),
         pin=str(extra.get("pin", "")),
@@ -111,8 +146,49 @@ def _model_of(bare: Any) -> type[Ir]:
     return bare
 
 
+def _words(annotation: Any) -> Iterator[str]:
+    """The words of literals, and those by which the models of a choice are called."""
+    if get_origin(annotation) is Literal:
+        yield from (a for a in get_args(annotation) if isinstance(a, str))
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = annotation.model_fields.get("kind")
+        yield from _words(kind.annotation) if kind else ()
+    else:
+        for inner in get_args(annotation):
+            yield from _words(inner)
+
+
+def _kinds(annotation: Any) -> Iterator[str]:
+    """The kinds of blocks that a value may name, itself or (`8 * H100`) in a part."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = getattr(annotation, "KIND", None)
+        parts = (f.annotation for f in annotation.model_fields.values())
+        yield from (kind,) if kind else (p.KIND for p in parts if isinstance(p, type) and hasattr(p, "KIND"))
+    else:
+        for inner in get_args(annotation):
+            yield from _kinds(inner)
+
+
+def _is_prose(info: FieldInfo, bare: Any) -> bool:
+    """Whether a field holds strings that are no names: only these must be written in quotes."""
+    metadata = (*info.metadata, *_deep_metadata(info.annotation))
+    return bare is str and not any(getattr(m, "pattern", None) == IDENTIFIER for m in _flat(metadata))
+
+
+def _flat(metadata: tuple[Any, ...]) -> Iterator[Any]:
+    for entry in metadata:
+        yield entry
+        yield from getattr(entry, "metadata", ())
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _leaves(inner)
+
+
 def _holds_condition(annotation: Any) -> bool:
-    return annotation is Compare or any(_holds_condition(a) for a in get_args(annotation))
+    return Compare in _leaves(annotation)
 
 
 def _deep_metadata(annotation: Any) -> tuple[Any, ...]:

@@ -48,7 +48,7 @@ def read_source(path: Path, name: str) -> Source:
 
     Raises UsageError for a file that cannot be read (E001 to E003), SpecError for one that is no spec (S090, S091).
     """
-    return Source(name, decode(_read(path, name), name))
+    return Source(name, decode(read_bytes(path, name, MAX_BYTES + 1), name))
 
 
 def decode(data: bytes, name: str) -> str:
@@ -65,10 +65,11 @@ def decode(data: bytes, name: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read(path: Path, name: str) -> bytes:
+def read_bytes(path: Path, name: str, most: int) -> bytes:
+    """The first `most` bytes of a file.  Raises UsageError (E001 to E003)."""
     try:
         with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+            return file.read(most)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError([Diagnostic("E001", f"there is no file `{name}`")]) from None
     except IsADirectoryError:

@@ -173,7 +173,7 @@ def _close_rules(one: RuleCheck, two: RuleCheck) -> bool:
 
 
 def _ruled(rule: RuleCheck) -> str:
-    value = "" if rule.value is None else say.amount(rule.value, rule.unit)
+    value = "" if rule.value is None else say.rough(rule.value, rule.unit)
     limit = "" if rule.limit is None else f"limit {say.amount(rule.limit, rule.unit)}"
     state = "broken" if not rule.holds else "binds" if rule.binding else "holds"
     return ", ".join(filter(None, (value, limit, state)))

@@ -119,7 +119,7 @@ def _times(plan: Plan) -> Lines:
     for p in plan.predictions:
         if parts.bare(p.metric) in ("tpot", "ttft") and p.terms:
             shares = ", ".join(f"{t.name} {say.percent(share)}" for t, share in say.largest_terms(p))
-            yield f"  {p.metric} ({parts.said(p)}): {shares}"
+            yield f"{p.metric} ({parts.said(p)}): {shares}"
 
 
 def _proofs(plan: Plan) -> Lines:

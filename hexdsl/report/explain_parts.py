@@ -20,7 +20,7 @@ def titled(title: str, lines: Lines) -> Iterator[str]:
         if i == 0:
             yield ""
             yield title
-        yield line if line.startswith("  ") else f"  {line}"
+        yield f"  {line}"
 
 
 def bare(metric: str) -> str:

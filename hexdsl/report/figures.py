@@ -104,11 +104,6 @@ def whole(number: int) -> str:
     return f"{number:,}"
 
 
-def listed(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
-
-
 def layers(stage: Stage) -> str:
     """`0..45`: the first and the last layer."""
     return f"{stage.layers[0]}..{stage.layers[1] - 1}"
@@ -235,7 +230,7 @@ def comes_to(rule: RuleCheck, plan: Plan) -> str:
         return interval(p)
     if rule.value is None:
         return ""
-    return f"{'about ' if 'ttft' in rule.text else ''}{amount(rule.value, rule.unit)}"
+    return f"about {rough(rule.value, rule.unit)}" if "ttft" in rule.text else amount(rule.value, rule.unit)
 
 
 def proof(c: Certificate) -> str:

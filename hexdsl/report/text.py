@@ -194,7 +194,7 @@ def _defaults(plan: Plan) -> Iterator[RenderableType]:
 
 
 def _footer(plan: Plan) -> str:
-    checked = [f"verified: {', '.join(plan.verified)}"] if plan.verified else []
+    checked = [f"verified: {'; '.join(plan.verified)}"] if plan.verified else []
     return say.clean("\n".join([*checked, f"plan {plan.digest()}, spec {plan.spec_digest}, hexc {plan.hexc_version}"]))
 
 

@@ -94,9 +94,7 @@ def _cut(stored: Any, part: Slice | None) -> Tensor:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Reads `config.json`.  Raises `RuntimeFault` for a missing folder or an architecture that is not served."""
-    if not (folder / "config.json").is_file():
-        raise RuntimeFault(f"{folder}: no checkpoint here (a folder with config.json and safetensors is wanted)")
+    """Reads `config.json`.  Raises `RuntimeFault` for one that cannot be read or served."""
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:

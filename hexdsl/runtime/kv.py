@@ -66,7 +66,7 @@ def page(chunks: Sequence[Chunk], pools: dict[int, Tensor], block_tokens: int, d
         positions=place,
         blocks=torch.tensor(blocks, device=device),
         offsets=place % block_tokens,
-        groups=tuple(_group(members, device) for members in _by_length(chunks)),
+        groups=tuple(_group(members, block_tokens, device) for members in _by_length(chunks)),
     )
 
 
@@ -83,9 +83,10 @@ def _by_length(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Chunk]]]:
         yield single
 
 
-def _group(members: list[tuple[int, Chunk]], device: torch.device) -> Group:
-    width = max(len(chunk.blocks) for _, chunk in members)
-    tables = [[*chunk.blocks, *[0] * (width - len(chunk.blocks))] for _, chunk in members]
+def _group(members: list[tuple[int, Chunk]], block_tokens: int, device: torch.device) -> Group:
+    """Tables go as far as the chunks look; shorter ones are filled up with block 0, which the mask hides."""
+    width = max(-(-chunk.positions.stop // block_tokens) for _, chunk in members)
+    tables = [[*chunk.blocks, *[0] * width][:width] for _, chunk in members]
     rows = [list(range(row, row + len(chunk.tokens))) for row, chunk in members]
     positions = [list(chunk.positions) for _, chunk in members]
     return Group(*(torch.tensor(x, device=device) for x in (rows, tables, positions)))
@@ -118,8 +119,7 @@ def paged_attention(
 
 def _attend(query: Tensor, pool: Tensor, group: Group, scaling: float, window: int | None) -> Tensor:
     """[B, n, heads, head_dim] for the rows of one group."""
-    gathered = pool[group.tables]
-    keys, values = (gathered[:, :, i].flatten(1, 2).transpose(1, 2) for i in (0, 1))
+    keys, values = (pool[group.tables, i].flatten(1, 2).transpose(1, 2) for i in (0, 1))
     seen = torch.arange(keys.shape[2], device=query.device)
     mask = seen <= group.positions[..., None]
     if window is not None:

@@ -36,7 +36,7 @@ TIMEOUT = timedelta(minutes=5)
 LOADING = timedelta(hours=1)
 """For all ranks to load their weights."""
 
-LEAVE = 5.0
+LEAVE = 10.0
 """Seconds that the engine and the other ranks have to end."""
 
 _failing = threading.Lock()

@@ -1,6 +1,6 @@
 """The endpoint of a service: `python -m hexdsl.runtime.router --config config/router.json`.
 
-Passes OpenAI's endpoints on to the replicas by weight, streams included.  A replica that refuses the connection or is
+Passes OpenAI's endpoints on to the replicas by weight, streams included.  A replica that cannot be reached or is
 full is passed over before the first byte.  Every answer names its replica in the header `x-hexc-replica`.
 """
 
@@ -49,7 +49,7 @@ class Router:
         self.busy = 0
         names = [replica.name for replica in config.replicas]
         self._answers = Counter("hexc_router_answers_total", "Answers by replica.", "replica", names)
-        self._refusals = Counter("hexc_router_refusals_total", "Connections not made, by replica.", "replica", names)
+        self._refusals = Counter("hexc_router_refusals_total", "Requests a replica did not take.", "replica", names)
         self._full = Counter("hexc_router_full_total", "Requests refused because the router was full.")
         self._gauge = Gauge("hexc_router_requests_running", "Requests being answered.", lambda: self.busy)
 
@@ -81,17 +81,15 @@ class Router:
         raise BadRequest("no replica can be reached", status=503)
 
     async def _try(self, replica: ReplicaConfig, request: Request, body: bytes) -> httpx.Response | None:
-        """The replica's answer, its body unread; None where it cannot be reached."""
+        """The replica's answer, its body unread; None where it cannot be reached or dies before it answers."""
         keep = {k: v for k, v in request.headers.items() if k in ("content-type", "authorization", "accept")}
         sent = self._client.build_request(request.method, replica.url + request.url.path, content=body, headers=keep)
         try:
             answer = await self._client.send(sent, stream=True)
-        except (httpx.ConnectError, httpx.ConnectTimeout):
+        except httpx.TransportError:
             self._wheel.refused(replica.name)
             self._refusals.add(1, replica.name)
             return None
-        except httpx.HTTPError:
-            raise BadRequest(f"replica {replica.name} failed before it answered", status=502) from None
         self._wheel.answered(replica.name)
         return answer
 
@@ -156,8 +154,9 @@ async def _pieces(answer: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def make_app(config: RouterConfig) -> Starlette:
-    # A replica may think for long before its first byte, so only connecting is timed.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
+    # A replica may think for long before its first byte, so only connecting is timed.  Connections are given up sooner
+    # than the replica's server gives them up (5 s), so that none is used that has just been closed.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=2)
     client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT), limits=limits, trust_env=False)
     router = Router(config, client)
 

@@ -30,11 +30,11 @@ CHAT_TEMPLATE = (
 )
 
 
-def make(folder: Path, kind: Kind = "llama", *, layers: int = 4, seed: int = 0, max_context: int = 2048) -> Path:
-    """Writes a checkpoint (0.7 M parameters, 4 heads, 2 KV heads) with a byte-level tokenizer; returns `folder`."""
+def make(folder: Path, kind: Kind = "llama", *, layers: int = 4, kv_heads: int = 2, seed: int = 0) -> Path:
+    """Writes a checkpoint (0.7 M parameters, 4 heads) with a byte-level tokenizer; returns `folder`."""
     torch.manual_seed(seed)
     tokenizer = _tokenizer()
-    model = _model(kind, layers, max_context, len(tokenizer))
+    model = _model(kind, layers, kv_heads, len(tokenizer))
     for parameter in model.parameters():
         # Larger than the usual 0.02, so that the likeliest token is well ahead and the text does not repeat itself.
         torch.nn.init.normal_(parameter, std=0.1 if parameter.dim() > 1 else 0.0, mean=float(parameter.dim() == 1))
@@ -51,16 +51,16 @@ def _hush(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         model.get_output_embeddings().weight[odd] *= 0.1  # type: ignore[no-untyped-call]
 
 
-def _model(kind: Kind, layers: int, max_context: int, vocab: int) -> PreTrainedModel:
+def _model(kind: Kind, layers: int, kv_heads: int, vocab: int) -> PreTrainedModel:
     shape: dict[str, Any] = {
         "vocab_size": vocab,
         "hidden_size": 128,
         "intermediate_size": 256,
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
-        "num_key_value_heads": 2,
+        "num_key_value_heads": kv_heads,
         "head_dim": 32,
-        "max_position_embeddings": max_context,
+        "max_position_embeddings": 2048,
         "pad_token_id": 0,
         "bos_token_id": 1,
         "eos_token_id": 2,

@@ -117,7 +117,7 @@ HANDLERS: dict[Any, Any] = {
 }
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.Server):  # type: ignore[misc]
     """uvicorn with exit code 0 on SIGTERM and SIGINT; its own handling would end the process by the signal."""
 
     def __init__(self, app: ASGIApp) -> None:

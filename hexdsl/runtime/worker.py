@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     with faults_to_exit("worker"):
         config = read(options.config, EngineConfig)
-        _check_place(config, options.rank)
+        _check(config, options.rank)
         stopping = Stopping()
         on_stop_signal(stopping.ask)
         os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
@@ -35,9 +35,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(config, options.rank, stopping)
 
 
-def _check_place(config: EngineConfig, rank: int) -> None:
+def _check(config: EngineConfig, rank: int) -> None:
     if not 0 <= rank < config.world:
         raise RuntimeFault(f"--rank {rank}: replica {config.replica} has ranks 0 to {config.world - 1}")
+    folder = config.model.folder
+    if not (folder / "config.json").is_file():
+        raise RuntimeFault(f"{folder}: no checkpoint here (a folder with config.json and safetensors is wanted)")
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):
             raise RuntimeFault(f"{name} is not set: it says where the ranks of replica {config.replica} meet")

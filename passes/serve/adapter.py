@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import networkx as nx
@@ -11,7 +12,6 @@ from hexdsl.costs.gpu import Formats, Link
 from hexdsl.costs.gpu import Gpu as GpuCost
 from hexdsl.costs.memory import Engine
 from hexdsl.costs.serving import Load
-from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.cluster import Cluster, Nodes
 from hexdsl.ir.spec.gpu import FORMATS, Gpu
 from hexdsl.ir.spec.model import Model
@@ -25,7 +25,7 @@ STEP_TOKENS = 2048
 
 
 def gpu_of(gpu: Gpu) -> GpuCost:
-    """A GPU as the cost model wants it; fp16 stands in for bf16 and the reverse where only one is given."""
+    """A GPU as the cost model wants it."""
     flops = {f: rate for f in FORMATS if (rate := getattr(gpu, f)) is not None}
     return GpuCost(gpu.name, gpu.memory, gpu.bandwidth, flops, gpu.usable, gpu.reserve)
 
@@ -107,27 +107,63 @@ def network_of(cluster: Cluster) -> Network:
     """The network of a cluster.
 
     Groups without a direct link reach each other over others: the path with the least latency, at the bandwidth of
-    its narrowest link.  Machines of one group use `within`, else their network card, else there is no way.
+    its narrowest link.  Machines of one group use `within`, else their network card, else their region's network,
+    else there is no way.
     """
     groups = groups_of(cluster)
-    between = {(n.name, n.name): link for n in groups if (link := _within(cluster, n)) is not None}
+    direct = _direct(cluster)
     graph = nx.Graph()
     graph.add_nodes_from(n.name for n in groups)
-    for link in cluster.links:
-        graph.add_edge(link.left, link.right, latency=link.latency, link=Link(link.bandwidth, link.latency))
+    for (left, right), link in sorted(direct.items()):
+        graph.add_edge(left, right, latency=link.latency_s, link=link)
+    between = {pair: link for pair, link in _paths(graph) if pair[0] != pair[1]}
+    for (left, right), link in direct.items():
+        between |= {(left, right): link, (right, left): link}
+    within = ((n, _within(cluster, n) or direct.get((n.name, n.name))) for n in groups)
+    between |= {(n.name, n.name): link for n, link in within if link is not None}
+    return Network({n.name: _inside(n) for n in groups}, between)
+
+
+def _paths(graph: nx.Graph) -> Iterator[tuple[tuple[str, str], Link]]:
+    """The quickest way between any two groups."""
     for left, paths in sorted(nx.all_pairs_dijkstra_path(graph, weight="latency")):
         for right, path in sorted(paths.items()):
             hops = [graph.edges[a, b]["link"] for a, b in zip(path, path[1:], strict=False)]
             if hops:
-                between[left, right] = Link(min(h.bandwidth for h in hops), sum(h.latency_s for h in hops))
-    return Network({n.name: _inside(n) for n in groups}, between)
+                yield (left, right), Link(min(h.bandwidth for h in hops), sum(h.latency_s for h in hops))
+
+
+def _direct(cluster: Cluster) -> dict[tuple[str, str], Link]:
+    """The links that are written, by pair of groups in order; a region stands for its groups.  The widest counts."""
+    groups = groups_of(cluster)
+    found: dict[tuple[str, str], Link] = {}
+    for left, right, link in _written(cluster):
+        for a in (g.name for g in groups if left in (g.name, g.region)):
+            for b in (g.name for g in groups if right in (g.name, g.region)):
+                pair = (min(a, b), max(a, b))
+                known = found.get(pair)
+                if known is None or link.bandwidth > known.bandwidth:
+                    found[pair] = link
+    return found
+
+
+def _written(cluster: Cluster) -> Iterator[tuple[str, str, Link]]:
+    for link in cluster.links:
+        yield link.left, link.right, Link(link.bandwidth, link.latency)
+    for region in cluster.region:
+        if region.bandwidth is not None:
+            yield region.name, region.name, Link(region.bandwidth, LATENCY if region.latency is None else region.latency)
+
+
+LATENCY = 20e-6
+"""One way over a network whose latency is not said."""
 
 
 def _within(cluster: Cluster, group: Nodes) -> Link | None:
     found = next((w for w in cluster.within if w.name == group.name), None)
     if found is not None:
         return Link(found.bandwidth, found.latency)
-    return Link(group.nic, 20e-6) if group.nic is not None else None
+    return Link(group.nic, LATENCY) if group.nic is not None else None
 
 
 def _inside(group: Nodes) -> Link | None:
@@ -139,8 +175,3 @@ def _inside(group: Nodes) -> Link | None:
 def tp_degrees(arch: Arch, most: int) -> tuple[int, ...]:
     """Tensor-parallel degrees up to `most` that an engine can split this model into."""
     return tuple(t for t in range(1, most + 1) if tp_divides(arch, t))
-
-
-def group_named(plan: Plan, name: str) -> Nodes:
-    """The group of machines of this name."""
-    return next(g for g in groups_of(plan.workflow.on) if g.name == name)

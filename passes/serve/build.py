@@ -1,4 +1,4 @@
-"""From chosen candidates to the replicas of a plan: stages, memory, load."""
+"""From chosen replicas to those of a plan: stages, memory, load."""
 
 from __future__ import annotations
 
@@ -7,48 +7,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from hexdsl.costs.memory import Slice, activation_bytes, comm_bytes, kv_token_bytes, weight_bytes
-from hexdsl.ir.plan import Machine, Memory, Replica, Stage
-from hexdsl.passes.serve.candidates import Candidate, Space
-from hexdsl.passes.serve.place import place
-from hexdsl.passes.serve.problem import NodeClass, Problem
-
-BLOCK = 16
-"""Tokens in a block of the KV cache."""
+from hexdsl.ir.plan import Memory, Replica, Stage
+from hexdsl.passes.serve.decide import Pick
+from hexdsl.passes.serve.problem import BLOCK, NodeClass, Problem
 
 
-def replicas_of(
-    picks: Sequence[tuple[Candidate, int, float]],
-    cuts: Sequence[Sequence[tuple[int, ...]]],
-    machines: Sequence[Machine],
-    space: Space,
-) -> tuple[Replica, ...]:
-    """The replicas, those with most load first.  Equal replicas share their load evenly."""
-    each = [(c, load / n) for c, n, load in picks for _ in range(n)]
-    each.sort(key=lambda pair: (-pair[1], -pair[0].point.rate))
-    places = place([c.point.shape for c, _ in each], cuts, machines, space.problem)
-    return tuple(
-        _replica(f"r{i}", candidate, load, where, space.problem)
-        for i, ((candidate, load), where) in enumerate(zip(each, places, strict=True))
-    )
+def replicas_of(picks: Sequence[Pick], problem: Problem) -> tuple[Replica, ...]:
+    """The replicas, those with most load first."""
+    ordered = sorted(picks, key=lambda p: (-p.load, -p.candidate.rate))
+    return tuple(_replica(f"r{i}", pick, problem) for i, pick in enumerate(ordered))
 
 
-def _replica(
-    name: str, candidate: Candidate, load: float, where: Sequence[tuple[str, tuple[int, ...]]], problem: Problem
-) -> Replica:
-    point = candidate.point
-    tokens = min(point.kv_tokens, point.batch * problem.context) // BLOCK * BLOCK
-    bounds = np.concatenate([[0], np.cumsum(point.layers)]).tolist()
+def _replica(name: str, pick: Pick, problem: Problem) -> Replica:
+    candidate = pick.candidate
+    context = -(-problem.context // BLOCK) * BLOCK
+    tokens = min(candidate.kv_tokens // BLOCK * BLOCK, candidate.batch * context)
+    bounds = np.concatenate([[0], np.cumsum(candidate.layers)]).tolist()
     stages = tuple(
-        _stage(problem, problem.classes[cls], (bounds[i], bounds[i + 1]), where[i], tokens)
-        for i, (cls, _) in enumerate(point.shape.stages)
+        _stage(problem, problem.classes[cls], (bounds[i], bounds[i + 1]), pick.place[i], tokens)
+        for i, (cls, _) in enumerate(candidate.shape.stages)
     )
     return Replica(
         name=name,
         stages=stages,
-        max_batch=point.batch,
+        max_batch=candidate.batch,
         kv_tokens=tokens,
-        rate_req_per_s=load if problem.arrivals is not None else point.rate,
-        capacity_req_per_s=point.rate,
+        rate_req_per_s=pick.load,
+        capacity_req_per_s=candidate.rate,
         cost_usd_per_h=0.0,
     )
 

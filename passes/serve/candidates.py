@@ -1,119 +1,210 @@
-"""The points that a plan may be made of: every point, what it uses, and which are never worth taking."""
+"""The replicas that a plan may be made of: every operating point priced, and the few that are worth taking."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
 from hexdsl.ir.spec.rule import Metric, Rule, holds, metrics_in
-from hexdsl.passes.serve.metrics import Latency
-from hexdsl.passes.serve.points import Point, Pricer, usd_per_h, watts
+from hexdsl.passes.serve.layers import Bools, Floats, Ints
+from hexdsl.passes.serve.metrics import IdealLine, Latency
+from hexdsl.passes.serve.points import Points, Pricer
 from hexdsl.passes.serve.problem import Problem
-from hexdsl.passes.serve.shapes import Shape, shapes
+from hexdsl.passes.serve.rules import SHAPES, Rules, truth
+from hexdsl.passes.serve.shapes import Shape, Signature, every_shape
+from hexdsl.passes.serve.wide import promising_shapes
+from hexdsl.costs.serving import Pipeline
 
-Signature = tuple[tuple[int, int], ...]
-"""What a shape takes from the inventory: class and size of each segment, sorted."""
+THIN = 1.1
+"""Ratio of neighbouring numbers of running requests among which an objective over latencies chooses."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point with what it uses and the latency metrics that rules or objectives name."""
+    """A shape at one operating point, with the latencies that the objectives name."""
 
-    point: Point
-    usd_per_h: float
-    watts: float
+    shape: Shape
+    layers: tuple[int, ...]
+    batch: int
+    rate: float
+    kv_tokens: int
     metrics: tuple[float, ...]
 
+
+@dataclass(frozen=True)
+class Options:
+    """A shape's operating points with the named latencies, as arrays of K rows.
+
+    `metrics` holds what each point comes to at its full rate, `ideal` what no split of the layers and no load undercuts
+    that needs as many running requests; a column a metric.
+    """
+
+    points: Points
+    metrics: Floats
+    ideal: Floats
+
+    def latencies(self, ideal: bool) -> Floats:
+        return self.ideal if ideal else self.metrics
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which operating points may be taken: a mask for each of a space's options, over real or ideal latencies."""
+
+    masks: tuple[Bools, ...]
+    ideal: bool = False
+
+    def where(self, masks: Sequence[Bools]) -> Choice:
+        """This, and these too."""
+        return Choice(tuple(a & b for a, b in zip(self.masks, masks, strict=True)), self.ideal)
+
     @property
-    def signature(self) -> Signature:
-        return tuple(sorted((s.cls, s.size) for s in self.point.shape.segments))
+    def some(self) -> bool:
+        return any(m.any() for m in self.masks)
 
 
 @dataclass(frozen=True)
 class Space:
-    """All candidates of a problem.  `complete` says that no shape was left out."""
+    """All operating points of a problem.  `complete` says that no shape was left out."""
 
     problem: Problem
     pricer: Pricer
     named: tuple[Metric, ...]
-    candidates: tuple[Candidate, ...]
+    options: tuple[Options, ...]
     complete: bool
 
-    def holds(self, rule: Rule, candidate: Candidate) -> bool:
-        """Whether a candidate meets a rule over shapes or latencies; a rule over degrees holds for every stage."""
-        values = dict(zip(self.named, candidate.metrics, strict=True))
-        depth = len(candidate.point.shape.stages)
-        degrees = sorted({tp for _, tp in candidate.point.shape.stages})
-        return all(
-            holds(rule.expr, lambda m, t=tp: values[m] if m in values else float({"tp": t, "pp": depth}[m.name]))  # type: ignore[misc]
-            for tp in degrees
-        )
+    @property
+    def size(self) -> int:
+        return sum(len(o.points.batches) for o in self.options)
+
+    def everything(self, ideal: bool = False) -> Choice:
+        return Choice(tuple(np.ones(len(o.points.batches), dtype=bool) for o in self.options), ideal)
+
+    def meeting(self, rules: Rules, ideal: bool = False) -> Choice:
+        """The operating points that meet every rule over shapes and latencies."""
+        found = self.everything(ideal)
+        for rule in rules.filters:
+            found = found.where(self.met(rule, ideal))
+        return found
+
+    def met(self, rule: Rule, ideal: bool = False) -> tuple[Bools, ...]:
+        """Where a rule over shapes or latencies holds; a rule over degrees must hold for every stage."""
+        if all(m.name in SHAPES for m in metrics_in(rule.expr)):
+            return tuple(np.full(len(o.points.batches), _fits(rule, o.points.shape)) for o in self.options)
+        return tuple(truth(rule.expr, lambda m, o=o: self.column(o, m, ideal)) for o in self.options)  # type: ignore[misc]
+
+    def at_most(self, metric: Metric, limit: float, ideal: bool = False) -> tuple[Bools, ...]:
+        """Where a latency is at most so much."""
+        return tuple(self.column(o, metric, ideal) <= limit for o in self.options)
+
+    def column(self, options: Options, metric: Metric, ideal: bool = False) -> Floats:
+        return np.asarray(options.latencies(ideal)[:, self.named.index(metric)])
+
+
+def _fits(rule: Rule, shape: Shape) -> bool:
+    depth, degrees = float(len(shape.stages)), sorted({tp for _, tp in shape.stages})
+    return all(holds(rule.expr, lambda m, t=tp: float(t) if m.name == "tp" else depth) for tp in degrees)  # type: ignore[misc]
 
 
 def space_of(problem: Problem, named: Sequence[Metric]) -> Space:
-    """Every candidate, with the latency metrics that are named."""
-    found, complete = shapes(problem)
+    """Every operating point, with the latencies that are named."""
     pricer = Pricer(problem)
-    made = [c for shape in found for c in _candidates(shape, problem, pricer, tuple(named))]
-    return Space(problem, pricer, tuple(named), tuple(made), complete)
+    shapes = every_shape(problem) if problem.small else promising_shapes(problem, pricer)
+    options = tuple(_options(p, problem, pricer, tuple(named)) for p in pricer.points(shapes))
+    return Space(problem, pricer, tuple(named), options, problem.small)
 
 
-def _candidates(shape: Shape, problem: Problem, pricer: Pricer, named: tuple[Metric, ...]) -> list[Candidate]:
-    points = list(pricer.points(shape))
-    if not points:
-        return []
-    cost, power = usd_per_h(shape, problem), watts(shape, problem)
-    metrics = latencies(points, problem, pricer, named)
-    return [Candidate(p, cost, power, m) for p, m in zip(points, metrics, strict=True)]
-
-
-def latencies(
-    points: Sequence[Point], problem: Problem, pricer: Pricer, named: tuple[Metric, ...]
-) -> list[tuple[float, ...]]:
-    """The named latency metrics of one shape's points, priced together where they have the same layers."""
+def _options(points: Points, problem: Problem, pricer: Pricer, named: tuple[Metric, ...]) -> Options:
     if not named:
-        return [()] * len(points)
-    hops = points[0].shape.hops(problem)
-    assert hops is not None
-    found: list[tuple[float, ...]] = []
-    for layers, group in groupby(points, key=lambda p: p.layers):
-        members = list(group)
-        rates = np.array([p.rate for p in members]) if problem.arrivals is not None else None
-        batches = np.array([float(p.batch) for p in members])
-        steps = np.array([p.tpot for p in members])
-        latency = Latency(pricer.line(points[0].shape, layers, hops), batches, rates, problem, steps)
-        found += zip(*(latency.value(m).tolist() for m in named), strict=True)
-    return found
+        none = np.zeros((len(points.batches), 0))
+        return Options(points, none, none)
+    stages = tuple(pricer.stage(c, t) for c, t in points.shape.stages)
+    line = Pipeline(stages, tuple(points.layers.T), points.hops)
+    known = problem.arrivals is not None
+    real = Latency(line, points.batches, points.rate if known else None, problem, points.tpot)
+    metrics = np.stack([np.broadcast_to(real.value(m), points.batches.shape) for m in named], axis=1)
+    if not problem.small:
+        return Options(points, metrics, metrics)
+    ideal = _ideal(points, IdealLine(stages, tuple(map(int, points.layers[0])), points.hops, points.most), problem)
+    return Options(points, metrics, np.stack([np.broadcast_to(ideal.value(m), points.batches.shape) for m in named], axis=1))
 
 
-def latency_metrics(rules: Sequence[Rule], more: Sequence[Metric]) -> tuple[Metric, ...]:
-    """The distinct metrics of these rules and the others given, in the order of their first mention."""
-    return tuple(dict.fromkeys((*(m for r in rules for m in metrics_in(r.expr)), *more)))
+def _ideal(points: Points, line: IdealLine, problem: Problem) -> Latency:
+    """Latencies just beyond the point before: the least load at which as many requests must run."""
+    before = np.concatenate([[0], points.batches[:-1]])
+    batches = before + 1
+    steps = np.where(batches == points.batches, points.tpot, np.concatenate([points.tpot[:1], points.tpot[:-1]]))
+    rates = np.concatenate([[0.0], np.maximum.accumulate(points.rate)[:-1]])
+    return Latency(line, batches, rates if problem.arrivals is not None else None, problem, steps)
 
 
-def worthwhile(candidates: Sequence[Candidate], flags: Sequence[tuple[bool, ...]]) -> tuple[int, ...]:
-    """Indices of the candidates that no other of the same use of machines and the same flags beats in everything.
+@dataclass(frozen=True)
+class _Row:
+    """An operating point by position, with its rate and latencies."""
 
-    A candidate beats another with at least its rate and at most its latencies; of equals the first is kept.  A plan
-    never gets worse by replacing the beaten one, so that leaving it out loses nothing.
+    option: int
+    row: int
+    rate: float
+    metrics: tuple[float, ...]
+
+
+def worthwhile(space: Space, choice: Choice, metrics: Sequence[Metric] = (), faster: bool = True) -> tuple[Candidate, ...]:
+    """The operating points that no other of the same use of machines beats in rate and in these latencies.
+
+    A plan never gets worse by replacing the beaten one, so that leaving it out loses nothing; where a higher rate is not
+    always better (`faster`), only points of the same rate can beat.  Of equals the first is kept.
     """
-    groups: dict[tuple[Signature, tuple[bool, ...]], list[int]] = {}
-    for i, candidate in enumerate(candidates):
-        groups.setdefault((candidate.signature, flags[i]), []).append(i)
-    kept = (i for members in groups.values() for i in _front(members, candidates))
-    return tuple(sorted(kept))
+    columns = [space.named.index(m) for m in metrics]
+    groups: dict[Signature, list[_Row]] = {}
+    for i, (options, mask) in enumerate(zip(space.options, choice.masks, strict=True)):
+        rows = _best_row(options, mask) if not columns and faster else _thinned(options, mask)
+        found = _rows(i, options, rows, columns, choice.ideal)
+        groups.setdefault(options.points.shape.signature, []).extend(found)
+    kept = (row for rows in groups.values() for row in _front(rows, faster))
+    return tuple(_candidate(space, row) for row in sorted(kept, key=lambda r: (r.option, r.row)))
 
 
-def _front(members: list[int], candidates: Sequence[Candidate]) -> list[int]:
-    rows = np.array([(-candidates[i].point.rate, *candidates[i].metrics) for i in members])
-    order = np.lexsort(tuple(rows[:, k] for k in reversed(range(rows.shape[1]))))
+def _best_row(options: Options, mask: Bools) -> Ints:
+    rows = np.flatnonzero(mask)
+    return rows[np.argmax(options.points.rate[rows])][None] if len(rows) else rows
+
+
+def _thinned(options: Options, mask: Bools) -> Ints:
+    """Rows at which the number of running requests has grown by `THIN`, and the last."""
     kept: list[int] = []
-    for i in order:
-        if not kept or not (rows[kept] <= rows[i]).all(axis=1).any():
+    rows = np.flatnonzero(mask)
+    for row in rows:
+        if not kept or row == rows[-1] or options.points.batches[row] >= THIN * options.points.batches[kept[-1]]:
+            kept.append(int(row))
+    return np.array(kept, dtype=np.int64)
+
+
+def _rows(option: int, options: Options, rows: Ints, columns: Sequence[int], ideal: bool) -> Iterator[_Row]:
+    """The rows; ideal latencies are those of the first row after the one before."""
+    values = options.latencies(ideal)
+    rate = np.maximum.accumulate(options.points.rate) if ideal else options.points.rate
+    before = -1
+    for row in map(int, rows):
+        at = before + 1 if ideal else row
+        yield _Row(option, row, float(rate[row]), tuple(float(values[at, c]) for c in columns))
+        before = row
+
+
+def _front(rows: list[_Row], faster: bool) -> list[_Row]:
+    if not rows:
+        return []
+    keys = np.array([(-r.rate, *(() if faster else (r.rate,)), *r.metrics) for r in rows])
+    kept: list[int] = []
+    for i in np.lexsort(tuple(keys[:, k] for k in reversed(range(keys.shape[1])))):
+        if not kept or not (keys[kept] <= keys[i]).all(axis=1).any():
             kept.append(int(i))
-    return [members[i] for i in kept]
+    return [rows[i] for i in kept]
 
 
+def _candidate(space: Space, row: _Row) -> Candidate:
+    points = space.options[row.option].points
+    layers = tuple(map(int, points.layers[row.row]))
+    tokens = int(points.kv_tokens[row.row])
+    return Candidate(points.shape, layers, int(points.batches[row.row]), row.rate, tokens, row.metrics)

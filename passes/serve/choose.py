@@ -5,30 +5,37 @@ Sets
     c  classes of equal machines, n_c machines of g_c GPUs each
     k  ways to cut a machine of a class: the partitions of g_c; a_{k,s} parts of size s
 Parameters
-    r_p requests/s of a replica; u_{p,c,s} segments of size s that it takes from class c; cost, GPUs, watts; m_p the
-    latency metrics; lambda the arrivals, where the load gives them
+    r_p requests/s of a replica; u_{p,c,s} parts of size s that it takes from class c; cost, GPUs, watts; m_p a latency;
+    lambda the arrivals, where the load gives them
 Variables
-    x_p  whole, replicas of p;  y_p >= 0, requests/s that they serve;  z_{c,k} whole, machines cut in way k
-    t_j >= metric j of every replica in use, u_p binary, whether p is in use (only where an objective needs them)
+    x_p  whole, replicas of p;  z_{c,k} whole, machines cut in way k
+    g >= 0, requests/s that are served, or y_p >= 0 by candidate where an objective is a mean latency (known arrivals only)
 Constraints
-    y_p <= r_p x_p                                      a replica serves at most its rate
-    sum_p u_{p,c,s} x_p <= sum_k a_{k,s} z_{c,k}         segments fit into parts of machines
-    sum_k z_{c,k} <= n_c                                there are only so many machines
-    sum_p y_p <= lambda, or = lambda where all arrivals must be served;  sum_p x_p >= 1
-    the user's rules: linear ones over totals, and x_p = 0 for candidates that break a rule over shapes or latencies
-Machines of a class are interchangeable, so that counting them instead of naming them loses no plan.
+    g <= sum_p r_p x_p, or y_p <= r_p x_p and g = sum_p y_p     replicas serve at most their rate
+    sum_p u_{p,c,s} x_p <= sum_k a_{k,s} z_{c,k}                 parts fit into machines
+    sum_k z_{c,k} <= n_c                                        there are only so many machines
+    g <= lambda, or = lambda where all arrivals must be served;  sum_p x_p >= 1
+    the user's linear rules over totals; x_p = 0 for candidates that break a rule over shapes or latencies
+Machines of a class are interchangeable, so that counting them instead of naming them loses no plan.  Parts of one
+replica lie on different machines; that is checked when they are placed, and combinations that cannot be are forbidden.
+Rows and goals are scaled by their largest coefficient, since the solver's tolerances are absolute.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from hexdsl.ir.spec.rule import Metric, Rule
-from hexdsl.passes.serve.candidates import Candidate, Space
+import numpy as np
+
+from hexdsl.passes.serve.candidates import Candidate
+from hexdsl.passes.serve.layers import Floats
+from hexdsl.passes.serve.problem import Problem
 from hexdsl.passes.serve.rules import Linear, Total
+from hexdsl.passes.serve.shapes import Signature
 from hexdsl.solve import (
     Binary,
     ConcreteModel,
@@ -42,113 +49,129 @@ from hexdsl.solve import (
 
 HOUR = 3600.0
 
+Unplaceable = Mapping[Signature, int]
+"""Replicas by what they take, which cannot be placed together."""
 
-@dataclass
+
+@dataclass(frozen=True)
+class Scaled:
+    """An expression of the programme; `expression * scale` is the figure in base units."""
+
+    expression: Any
+    scale: float
+
+
+@dataclass(frozen=True)
 class Programme:
-    """The model with its variables, and the constraints of each of the user's rules by the rule's text."""
+    """The model with its variables.  `shares` says that there is a y for each candidate."""
 
     model: Any
-    space: Space
+    problem: Problem
     candidates: tuple[Candidate, ...]
-    rules: dict[str, list[Any]] = field(default_factory=dict)
+    shares: bool
+    unit: float
+    """Requests/s in which g and y count."""
+    cuts: tuple[tuple[tuple[int, ...], ...], ...]
+    """The ways to cut a machine of each class."""
 
-    def linear(self, form: Linear) -> Any:
-        """A linear form over totals as an expression."""
-        return quicksum(w * self.total(n, form.requests) for n, w in sorted(form.weights.items())) + form.constant
+    def linear(self, form: Linear) -> Scaled:
+        """A linear form over totals."""
+        each = sum((w * self.each(n, form.requests) for n, w in sorted(form.weights.items())), np.zeros(len(self.candidates)))
+        served = 0.0 if self.problem.arrivals is None else form.weights.get("goodput", 0.0) * self.unit
+        scale = max(float(np.abs(each).max(initial=0.0)), abs(served)) or 1.0
+        found = quicksum(float(a) * self.model.x[i] for i, a in enumerate(each / scale) if a) + form.constant / scale
+        return Scaled(found + served / scale * self.model.served if served else found, scale)
 
-    def total(self, name: str, requests: bool = False) -> Any:
-        """A total of the plan as an expression, in base units."""
-        if name == "goodput":
-            return quicksum(self.model.y[i] for i in self.model.y)
-        return quicksum(self._weight(name, c, requests) * self.model.x[i] for i, c in enumerate(self.candidates))
-
-    def _weight(self, name: str, candidate: Candidate, requests: bool) -> float:
-        if name == "throughput":
-            output = float(self.space.problem.load.output)  # type: ignore[arg-type]
-            return candidate.point.rate * (1.0 if requests else output)
-        weights = {
-            "cost": candidate.usd_per_h / HOUR,
-            "devices": float(candidate.point.shape.devices),
-            "energy": candidate.watts,
-            "replicas": 1.0,
+    def each(self, name: str, requests: bool = False) -> Floats:
+        """What one replica of each candidate adds to a total, in base units; 0 where the total is not counted by replica."""
+        if name in ("throughput", "goodput"):
+            rates = np.array([c.rate for c in self.candidates])
+            if name == "goodput":
+                return rates if self.problem.arrivals is None else np.zeros_like(rates)
+            return rates * (1.0 if requests else self.problem.output)
+        per_gpu = {
+            "cost": lambda c: (c.usd_per_h or 0.0) / HOUR,
+            "energy": lambda c: c.watts or 0.0,
+            "devices": lambda c: 1.0,
         }
-        return weights[name]
+        if name == "replicas":
+            return np.ones(len(self.candidates))
+        figures = [per_gpu[name](cls) for cls in self.problem.classes]
+        return np.array([sum(figures[c] * n for c, n in p.shape.signature) for p in self.candidates])
 
-    def order(self) -> Any:
+    def mean(self, column: int) -> Scaled:
+        """The mean of a latency over all requests, where all arrivals are served."""
+        values = np.array([c.metrics[column] for c in self.candidates])
+        scale = float(values.max(initial=0.0)) or 1.0
+        parts = quicksum(float(v) / scale * self.model.y[i] for i, v in enumerate(values))
+        assert self.problem.arrivals is not None
+        return Scaled(parts * (self.unit / self.problem.arrivals), scale)
+
+    def order(self) -> Scaled:
         """The last tie-break: candidates in the order in which they were made."""
-        return quicksum(i * self.model.x[i] for i in self.model.x)
+        return Scaled(quicksum(i * self.model.x[i] for i in self.model.x), 1.0)
 
-    def served(self, metric: Metric) -> Any:
-        """A mean latency over the requests served, times the arrivals."""
-        j = self.space.named.index(metric)
-        return quicksum(c.metrics[j] * self.model.y[i] for i, c in enumerate(self.candidates))
+    def require(self, total: Total) -> Any:
+        """Adds a rule; returns its constraint."""
+        made = self.linear(total.linear).expression
+        return self.model.rules.add(made <= 0 if total.op == "<=" else made >= 0 if total.op == ">=" else made == 0)
 
-    def worst(self, metric: Metric) -> Any:
-        """The largest value of a latency among the replicas in use."""
-        j = self.space.named.index(metric)
-        if not hasattr(self.model, "used"):
-            self._add_used()
-        top = Var(domain=NonNegativeReals)
-        setattr(self.model, f"worst_{j}", top)
-        rows = ConstraintList()
-        setattr(self.model, f"worst_rows_{j}", rows)
-        for i, c in enumerate(self.candidates):
-            rows.add(top >= c.metrics[j] * self.model.used[i])
-        return top
+    def bar(self, members: Sequence[int]) -> list[Any]:
+        """Forbids candidates; returns the constraints, none where there are no members."""
+        return [self.model.rules.add(quicksum(self.model.x[i] for i in members) <= 0)] if members else []
 
-    def _add_used(self) -> None:
-        self.model.used = Var(range(len(self.candidates)), domain=Binary)
-        self.model.used_rows = ConstraintList()
-        most = self.space.problem.devices
-        for i in self.model.x:
-            self.model.used_rows.add(self.model.x[i] <= most * self.model.used[i])
+    def forbid(self, together: Unplaceable, name: str) -> None:
+        """Forbids that so many replicas of each of these kinds are there together."""
+        less = Var(range(len(together)), domain=Binary)
+        setattr(self.model, name, less)
+        most = self.problem.devices
+        for k, (signature, count) in enumerate(sorted(together.items())):
+            members = [i for i, c in enumerate(self.candidates) if c.shape.signature == signature]
+            there = quicksum(self.model.x[i] for i in members)
+            self.model.placed.add(there <= count - 1 + most * (1 - less[k]))
+        self.model.placed.add(quicksum(less[k] for k in less) >= 1)
 
 
 def programme(
-    space: Space, candidates: Sequence[Candidate], totals: Sequence[Total], serve_all: bool,
-    barred: Mapping[Rule, Sequence[int]],
+    problem: Problem, candidates: Sequence[Candidate], serve_all: bool, shares: bool = False,
+    unplaceable: Sequence[Unplaceable] = (),
 ) -> Programme:  # fmt: skip
-    """The programme over these candidates; `barred` are those that break a rule over shapes or latencies."""
-    model = ConcreteModel()
-    made = Programme(model, space, tuple(candidates))
-    index = range(len(candidates))
-    model.x = Var(index, domain=NonNegativeIntegers)
-    model.y = Var(index, domain=NonNegativeReals)
-    model.serves = Constraint(index, rule=lambda m, i: m.y[i] <= candidates[i].point.rate * m.x[i])
-    model.some = Constraint(expr=quicksum(model.x[i] for i in index) >= 1)
-    _add_machines(made)
-    _add_load(made, serve_all)
-    model.rules = ConstraintList()
-    for total in totals:
-        made.rules.setdefault(total.rule.text, []).append(model.rules.add(_compared(made.linear(total.linear), total.op)))
-    for rule, members in barred.items():
-        rows = [model.rules.add(quicksum(model.x[i] for i in members) <= 0)] if members else []
-        made.rules.setdefault(rule.text, []).extend(rows)
+    """The programme over these candidates, without the user's rules."""
+    model, rates = ConcreteModel(), [c.rate for c in candidates]
+    uses = _uses(candidates)
+    cuts = tuple(cuts_of(c.size, frozenset(s for k, s in uses if k == i)) for i, c in enumerate(problem.classes))
+    made = Programme(model, problem, tuple(candidates), shares, max(rates), cuts)
+    model.x = Var(range(len(candidates)), domain=NonNegativeIntegers)
+    model.some = Constraint(expr=quicksum(model.x[i] for i in model.x) >= 1)
+    model.rules, model.placed = ConstraintList(), ConstraintList()
+    _add_machines(made, uses)
+    if problem.arrivals is not None:
+        _add_load(made, problem.arrivals / made.unit, serve_all)
+    for k, together in enumerate(unplaceable):
+        made.forbid(together, f"less_{k}")
     return made
 
 
-def _compared(expr: Any, op: str) -> Any:
-    return expr <= 0 if op == "<=" else expr >= 0 if op == ">=" else expr == 0
-
-
-def _add_load(made: Programme, serve_all: bool) -> None:
-    arrivals = made.space.problem.arrivals
-    if arrivals is None:
-        return
-    served = quicksum(made.model.y[i] for i in made.model.y)
-    made.model.at_most = Constraint(expr=served <= arrivals)
+def _add_load(made: Programme, arrivals: float, serve_all: bool) -> None:
+    model, rates = made.model, [c.rate / made.unit for c in made.candidates]
+    model.served = Var(domain=NonNegativeReals)
+    if made.shares:
+        model.y = Var(model.x.index_set(), domain=NonNegativeReals)
+        model.serves = Constraint(model.x.index_set(), rule=lambda m, i: m.y[i] <= rates[i] * m.x[i])
+        model.shared = Constraint(expr=model.served == quicksum(model.y[i] for i in model.y))
+    else:
+        model.serves = Constraint(expr=model.served <= quicksum(r * model.x[i] for i, r in enumerate(rates)))
+    model.at_most = Constraint(expr=model.served <= arrivals)
     if serve_all:
-        made.model.all_served = Constraint(expr=served >= arrivals * (1 - 1e-9))
+        model.all_served = Constraint(expr=model.served >= arrivals * (1 - 1e-9))
 
 
-def _add_machines(made: Programme) -> None:
-    model, classes = made.model, made.space.problem.classes
-    cuts = {c: partitions(cls.size) for c, cls in enumerate(classes)}
-    model.z = Var([(c, k) for c in cuts for k in range(len(cuts[c]))], domain=NonNegativeIntegers)
+def _add_machines(made: Programme, uses: Uses) -> None:
+    model, classes, cuts = made.model, made.problem.classes, made.cuts
+    model.z = Var([(c, k) for c in range(len(cuts)) for k in range(len(cuts[c]))], domain=NonNegativeIntegers)
     model.machines = Constraint(
-        list(cuts), rule=lambda m, c: quicksum(m.z[c, k] for k in range(len(cuts[c]))) <= classes[c].count
+        [c for c in range(len(cuts)) if cuts[c]], rule=lambda m, c: quicksum(m.z[c, k] for k in range(len(cuts[c]))) <= classes[c].count
     )
-    uses = _uses(made.candidates)
     model.parts = Constraint(
         sorted(uses),
         rule=lambda m, c, s: quicksum(n * m.x[i] for i, n in uses[c, s])
@@ -156,24 +179,29 @@ def _add_machines(made: Programme) -> None:
     )
 
 
-def _uses(candidates: Sequence[Candidate]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Class and size to the candidates that take such segments, and how many."""
-    uses: dict[tuple[int, int], list[tuple[int, int]]] = {}
+Uses = dict[tuple[int, int], list[tuple[int, int]]]
+"""Class and size to the candidates that take such parts, and how many."""
+
+
+def _uses(candidates: Sequence[Candidate]) -> Uses:
+    uses: Uses = {}
     for i, candidate in enumerate(candidates):
-        signature = candidate.signature
-        for key in dict.fromkeys(signature):
-            uses.setdefault(key, []).append((i, signature.count(key)))
+        for part, count in sorted(Counter(candidate.shape.signature).items()):
+            uses.setdefault(part, []).append((i, count))
     return uses
 
 
 @cache
-def partitions(size: int) -> tuple[tuple[int, ...], ...]:
-    """The ways to write a number as a sum, parts in falling order."""
-    return tuple(_partitions(size, size))
+def cuts_of(size: int, parts: frozenset[int]) -> tuple[tuple[int, ...], ...]:
+    """The ways to cut a machine into these parts that leave no room for another of them, largest parts first."""
+    if not parts:
+        return ()
+    return tuple(_cuts(size, tuple(sorted(parts, reverse=True)), min(parts)))
 
 
-def _partitions(size: int, most: int) -> Iterator[tuple[int, ...]]:
-    if size == 0:
+def _cuts(size: int, parts: tuple[int, ...], least: int) -> Iterator[tuple[int, ...]]:
+    if size < least:
         yield ()
-    for part in range(min(size, most), 0, -1):
-        yield from ((part, *rest) for rest in _partitions(size - part, part))
+    for k, part in enumerate(parts):
+        if part <= size:
+            yield from ((part, *rest) for rest in _cuts(size - part, parts[k:], least))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,10 +9,10 @@ from typing import Any, Literal
 from hexdsl.ir.diagnostic import Diagnostic, Label, NoPlanError
 from hexdsl.ir.spec.rule import Metric, metrics_in
 from hexdsl.ir.spec.serve import Serve
-from hexdsl.passes.serve.choose import Programme
+from hexdsl.passes.serve.choose import Programme, Scaled
 from hexdsl.passes.serve.metrics import LATENCIES
 from hexdsl.passes.serve.problem import Problem
-from hexdsl.passes.serve.rules import Linear, Rules, linear_goal, unplanned
+from hexdsl.passes.serve.rules import Linear, Rules, linear_goal, unplanned, written_rules
 from hexdsl.solve import Goal, maximize, minimize
 
 
@@ -25,6 +24,15 @@ class Aim:
     sense: Literal["maximize", "minimize"]
     linear: Linear | None = None
     metric: Metric | None = None
+
+    @property
+    def direction(self) -> Any:
+        """The sense as the solver names it."""
+        return maximize if self.sense == "maximize" else minimize
+
+    def is_mean(self, problem: Problem) -> bool:
+        """Whether it is a mean over all requests, which is linear in the loads; other latencies are of the worst replica."""
+        return self.metric is not None and self.metric.stat == "mean" and problem.arrivals is not None
 
 
 def aims_of(serve: Serve, problem: Problem) -> tuple[Aim, ...]:
@@ -45,48 +53,49 @@ def _aim(objective: Any) -> Aim:
     if not any(m.name in LATENCIES for m in metrics):
         return Aim(objective.text, objective.sense, linear_goal(objective))
     if not isinstance(objective.expr, Metric) or objective.sense == "maximize":
-        raise unplanned(objective)
+        raise unplanned(objective, "planned today: `minimize` of one latency, such as `minimize p95(ttft)`")
     return Aim(objective.text, objective.sense, metric=objective.expr)
 
 
 def serves_all(aims: tuple[Aim, ...], problem: Problem) -> bool:
     """Whether all arrivals must be served: where they are known and no objective is about how many are."""
-    about_load = ("goodput", "throughput")
     named = {n for a in aims if a.linear for n in a.linear.weights}
-    return problem.arrivals is not None and not named & set(about_load)
+    return problem.arrivals is not None and not named & {"goodput", "throughput"}
 
 
-def goals_of(aims: tuple[Aim, ...], programme: Programme) -> Iterator[Goal]:
-    """The aims, then the tie-breaks: lower cost, fewer GPUs, fewer replicas, first in order."""
-    for aim in aims:
-        yield Goal(expression(aim, programme), maximize if aim.sense == "maximize" else minimize, aim.text)
-    if not any(math.isnan(c.usd_per_h) for c in programme.candidates):
-        yield Goal(programme.total("cost"), minimize, "lower cost")
-    yield Goal(programme.total("devices"), minimize, "fewer GPUs")
-    yield Goal(programme.total("replicas"), minimize, "fewer replicas")
-    yield Goal(programme.order(), minimize, "first in order")
+def faster_is_better(rules: Rules, aims: tuple[Aim, ...], problem: Problem) -> bool:
+    """Whether no rule and no objective is ever helped by a replica that serves fewer requests."""
+    rates = {"throughput"} if problem.arrivals is not None else {"throughput", "goodput"}
+    up = [(t.linear, {">=": 1, "<=": -1}.get(t.op, 0)) for t in rules.total]
+    up += [(a.linear, 1 if a.sense == "maximize" else -1) for a in aims if a.linear]
+    return all(sign * w > 0 for form, sign in up for n, w in form.weights.items() if n in rates and w)
 
 
-def expression(aim: Aim, programme: Programme) -> Any:
-    """An aim as an expression of the programme.  A mean over a known load is linear; else the worst replica counts."""
-    if aim.linear is not None:
-        return programme.linear(aim.linear)
-    assert aim.metric is not None
-    arrivals = programme.space.problem.arrivals
-    if aim.metric.stat == "mean" and arrivals is not None:
-        return programme.served(aim.metric) / arrivals
-    return programme.worst(aim.metric)
+def expression(aim: Aim, programme: Programme, mean: int) -> Scaled:
+    """An aim as an expression of the programme; `mean` is the column of its latency among the candidates' own."""
+    return programme.linear(aim.linear) if aim.linear is not None else programme.mean(mean)
+
+
+def tie_breaks(programme: Programme, serve_all: bool) -> Iterator[Goal]:
+    """More requests served, lower cost (where prices are known), fewer GPUs, fewer replicas, first in order."""
+    if programme.problem.arrivals is not None and not serve_all:
+        yield Goal(programme.linear(Linear({"goodput": 1.0})).expression, maximize, "more requests")
+    if all(c.usd_per_h is not None for c in programme.problem.classes):
+        yield Goal(programme.linear(Linear({"cost": 1.0})).expression, minimize, "lower cost")
+    yield Goal(programme.linear(Linear({"devices": 1.0})).expression, minimize, "fewer GPUs")
+    yield Goal(programme.linear(Linear({"replicas": 1.0})).expression, minimize, "fewer replicas")
+    yield Goal(programme.order().expression, minimize, "first in order")
 
 
 def require_figures(serve: Serve, rules: Rules, aims: tuple[Aim, ...], problem: Problem) -> None:
     """Raises NoPlanError (P009) where cost or energy is asked for and a GPU has no price or power."""
     named = set(rules.names) | {n for a in aims if a.linear for n in a.linear.weights}
-    for total, figure in (("cost", "usd_per_h"), ("energy", "watts")):
-        lacking = [c.name for c in problem.classes if getattr(c, figure) is None]
+    for total, figure, example in (("cost", "usd_per_h", "price = $2/gpu/h"), ("energy", "watts", "power = 700W")):
+        lacking = [c for c in problem.classes if getattr(c, figure) is None]
         if total not in named or not lacking:
             continue
-        span = next((r.span for r in (*serve.rules, *serve.objectives) if any(m.name == total for m in metrics_in(r.expr))), None)
-        field = "price = $2/gpu/h" if total == "cost" else "power = 700W"
-        message = f"`{total}` is asked for, but `{lacking[0]}` has no {field.partition(' ')[0]}"
-        label = (Label(span),) if span else ()
-        raise NoPlanError([Diagnostic("P009", message, label, f"write `{field}` in its block")])
+        asking = (*written_rules(serve), *serve.objectives)
+        label = tuple(Label(r.span) for r in asking if any(m.name == total for m in metrics_in(r.expr)))[:1]
+        block = f"nodes {lacking[0].name}" if total == "cost" else f"gpu {lacking[0].gpu.name}"
+        message = f"`{total}` is asked for, but `{lacking[0].name}` has no {example.partition(' ')[0]}"
+        raise NoPlanError([Diagnostic("P009", message, label, f"write `{example}` in `{block}`")])

@@ -2,105 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from hexdsl.ir.plan import Certificate, Decision, Plan
 from hexdsl.passes.serve.build import replicas_of
-from hexdsl.passes.serve.candidates import Candidate, Space, latency_metrics, space_of, worthwhile
-from hexdsl.passes.serve.choose import Programme, partitions, programme
-from hexdsl.passes.serve.goals import Aim, aims_of, goals_of, require_figures, serves_all
-from hexdsl.passes.serve.noplan import explain_limit, explain_misfit, explain_no_plan
-from hexdsl.passes.serve.problem import Problem, problem_of
+from hexdsl.passes.serve.candidates import Space, space_of
+from hexdsl.passes.serve.decide import Decided, bound_of, decide
+from hexdsl.passes.serve.goals import Aim, aims_of, require_figures, serves_all
+from hexdsl.passes.serve.noplan import explain_misfit
+from hexdsl.passes.serve.points import EVERY, light_layers
+from hexdsl.passes.serve.predict import views_of
+from hexdsl.passes.serve.problem import Problem, problem_of, require_speeds
+from hexdsl.passes.serve.question import Question
 from hexdsl.passes.serve.relaxation import latency_bound, totals_bound
-from hexdsl.passes.serve.rules import Rules, rules_of
-from hexdsl.solve import Limits, Solution, lexicographic
-
-LIMITS = Limits(max_nodes=200_000, rel_gap=1e-6, time_s=120)
-WIDE_LIMITS = Limits(max_nodes=2_000, rel_gap=1e-3, time_s=60)
-"""On large inventories the shapes are not complete anyway, and the bound comes from the relaxation."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What the programme decided: candidates with how many replicas and which load each has, and the cuts."""
-
-    picks: tuple[tuple[Candidate, int, float], ...]
-    cuts: tuple[tuple[tuple[int, ...], ...], ...]
-    solutions: tuple[Solution, ...]
+from hexdsl.passes.serve.rules import latencies_in, rules_of
 
 
 def groups(plan: Plan) -> Plan:
     """Partitions the GPUs into replicas, each a pipeline of tensor-parallel groups.
 
-    Exact over the enumerated shapes by an aggregated pattern formulation (`choose`), which are all shapes up to
-    8 GPUs; beyond that the certificate's bound is that of an independent relaxation (`relaxation`).  The goal of
-    grouping, per-group parallelism and load shares follows HexGen-2 (section 3); uneven layers follow Parallax
-    (section 4).  Needs `machines` and `precision`, gives `replicas`.
+    Up to 8 GPUs every shape of replica, every order of its stages and (up to 256) every number of running requests is
+    considered, with the layers split for the quickest decoding at each, by an aggregated pattern formulation
+    (`choose`); where latencies are asked for, a second search over what no split and no load undercuts bounds it.
+    Beyond 8 GPUs only promising shapes are considered, and the bound is that of an independent relaxation
+    (`relaxation`).  The goal of grouping, per-group parallelism and load shares follows HexGen-2 (section 3); uneven
+    layers follow Parallax (section 4).  Needs `machines` and `precision`, gives `replicas`.
     """
     problem = problem_of(plan)
+    require_speeds(problem)
     rules, aims = rules_of(problem.serve), aims_of(problem.serve, problem)
     require_figures(problem.serve, rules, aims, problem)
-    named = latency_metrics(rules.point, [a.metric for a in aims if a.metric is not None])
-    space = space_of(problem, named)
-    if not space.candidates:
+    space = space_of(problem, latencies_in(rules, [a.metric for a in aims if a.metric is not None]))
+    if not space.options:
         raise explain_misfit(problem)
-    chosen = decide(space, rules, aims)
-    return plan.with_(
-        context=problem.context,
-        replicas=replicas_of(chosen.picks, chosen.cuts, plan.machines, space),
-        certificates=(*plan.certificates, _certificate(aims[0], chosen.solutions, space, rules, aims)),
+    question = Question(space, rules, aims)
+    decided = decide(question, plan.machines)
+    made = plan.with_(context=problem.context, replicas=replicas_of(decided.picks, problem))
+    return made.with_(
+        certificates=(*plan.certificates, _certificate(question, decided, _reached(made, question, decided))),
         decisions=(*plan.decisions, *_decisions(problem, aims, space)),
+        notes=(*plan.notes, *_notes(problem)),
     )
 
 
-def decide(space: Space, rules: Rules, aims: tuple[Aim, ...]) -> Chosen:
-    """The best choice of replicas.  Raises NoPlanError (P001) or LimitError (P006)."""
-    filters = (*rules.shape, *rules.point)
-    good = [c for c in space.candidates if all(space.holds(rule, c) for rule in filters)]
-    serve_all = serves_all(aims, space.problem)
-    if not good:
-        raise explain_no_plan(space, rules, serve_all)
-    kept = [good[i] for i in worthwhile(good, [()] * len(good))]
-    made = programme(space, kept, rules.total, serve_all, {})
-    solutions = lexicographic(made.model, tuple(goals_of(aims, made)), LIMITS if space.complete else WIDE_LIMITS)
-    if not solutions[0].found:
-        raise explain_no_plan(space, rules, serve_all) if solutions[0].status == "infeasible" else explain_limit(solutions[0])
-    return Chosen(_picks(made), _cuts(made), solutions)
+def _reached(plan: Plan, question: Question, decided: Decided) -> float:
+    """The first objective as the plan meets it: latencies at the load that each replica gets, not at its most."""
+    aim, problem = question.aims[0], question.space.problem
+    if aim.metric is None:
+        return decided.value
+    values = [(float(v.latency.value(aim.metric)), v.replica.rate_req_per_s) for v in views_of(plan, problem)]
+    if aim.is_mean(problem):
+        return sum(v * load for v, load in values) / sum(load for _, load in values)
+    return max(v for v, _ in values)
 
 
-def _picks(made: Programme) -> tuple[tuple[Candidate, int, float], ...]:
-    x, y = made.model.x, made.model.y
-    return tuple((c, int(x[i].value), float(y[i].value or 0.0)) for i, c in enumerate(made.candidates) if x[i].value)
-
-
-def _cuts(made: Programme) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    z, classes = made.model.z, made.space.problem.classes
-    return tuple(
-        tuple(cut for k, cut in enumerate(partitions(cls.size)) for _ in range(int(z[c, k].value or 0)))
-        for c, cls in enumerate(classes)
-    )
-
-
-def _certificate(
-    aim: Aim, solutions: Sequence[Solution], space: Space, rules: Rules, aims: tuple[Aim, ...]
-) -> Certificate:
-    first = solutions[0]
-    objective = float(first.objective or 0.0)
-    exact = space.complete and first.status == "optimal"
-    bound = first.bound if exact else _bound(aim, space, rules, aims)
+def _certificate(question: Question, decided: Decided, objective: float) -> Certificate:
+    """What is proved about the first objective."""
+    space, aim = question.space, question.aims[0]
+    bound = _bound(question, decided)
+    reached = bound is not None and gap(objective, bound) <= CLOSE
+    exact = space.complete and decided.proven and reached and _full(space.problem)
+    shown = objective if bound is None or exact else bound
     return Certificate(
         of="groups",
         goal=aim.text,
         objective=objective,
-        bound=objective if bound is None else bound,
+        bound=shown,
         gap=0.0 if exact else 1.0 if bound is None else gap(objective, bound),
-        status="optimal" if exact else "feasible" if first.status == "optimal" else "limit",
+        status="optimal" if exact or reached else "feasible" if decided.proven else "limit",
         method=_method(space, exact, bound),
-        solver=first.solver,
-        work=sum(s.work for s in solutions),
+        solver=decided.solutions[0].solver,
+        work=sum(s.work for s in decided.solutions),
         exact=exact,
     )
+
+
+CLOSE = 1e-6
+"""An objective this near to its bound has reached it."""
 
 
 def gap(objective: float, bound: float) -> float:
@@ -108,19 +84,33 @@ def gap(objective: float, bound: float) -> float:
     return abs(objective - bound) / max(abs(objective), abs(bound), 1e-12)
 
 
-def _method(space: Space, exact: bool, bound: float | None) -> str:
-    n = len(space.candidates)
-    if exact:
-        return f"mixed-integer programme over all shapes of replica ({n} operating points)"
-    told = "no bound is known for this objective" if bound is None else "bound from a relaxation over GPU time and memory"
-    return f"mixed-integer programme over {n} operating points of the most promising shapes; {told}"
-
-
-def _bound(aim: Aim, space: Space, rules: Rules, aims: tuple[Aim, ...]) -> float | None:
+def _bound(question: Question, decided: Decided) -> float | None:
+    """What no plan beats in the first objective; None where nothing is known."""
+    space, aim = question.space, question.aims[0]
+    if space.complete and _full(space.problem) and question.faster:
+        return bound_of(question) if space.named else decided.bound
     if aim.metric is not None:
         return latency_bound(space.problem, space.pricer, aim.metric)
     assert aim.linear is not None
-    return totals_bound(space.problem, aim.linear, aim.sense, rules.total, serves_all(aims, space.problem))
+    return totals_bound(space.problem, aim.linear, aim.sense, question.rules.total, question.serve_all)
+
+
+def _full(problem: Problem) -> bool:
+    """Whether memory is counted exactly and every number of running requests is tried."""
+    return light_layers(problem) <= 1 and problem.engine.max_batch <= EVERY
+
+
+def _method(space: Space, exact: bool, bound: float | None) -> str:
+    if exact:
+        return f"mixed-integer programme over all shapes of replica ({space.size} operating points)"
+    if space.complete:
+        scope = f"all shapes of replica ({space.size} operating points), layers split for the quickest decoding"
+    else:
+        scope = f"{space.size} operating points of the most promising shapes"
+    if bound is None:
+        return f"mixed-integer programme over {scope}; no bound is known for this objective"
+    relaxed = "every split of the layers and every load" if space.complete and space.named else "GPU time and memory"
+    return f"mixed-integer programme over {scope}; bound from a relaxation over {relaxed}"
 
 
 def _decisions(problem: Problem, aims: tuple[Aim, ...], space: Space) -> tuple[Decision, ...]:
@@ -135,7 +125,15 @@ def _decisions(problem: Problem, aims: tuple[Aim, ...], space: Space) -> tuple[D
         text = f"all {problem.arrivals:g} requests/s that arrive must be served"
         found.append(Decision(by="groups", what="load", choice=text, reason="no objective is about how many are served"))
     scope = "every shape of replica was considered" if space.complete else "the most promising shapes were considered"
-    found.append(Decision(by="groups", what="search", choice=f"{len(space.candidates)} operating points", reason=scope))
+    found.append(Decision(by="groups", what="search", choice=f"{space.size} operating points", reason=scope))
     return tuple(found)
 
 
+def _notes(problem: Problem) -> tuple[str, ...]:
+    mean = float(problem.load.prompt) + problem.output  # type: ignore[arg-type]
+    if mean <= problem.context:
+        return ()
+    return (
+        f"an average request takes {mean:.0f} tokens, but the context is {problem.context}: "
+        "longer requests are counted as cut off there",
+    )

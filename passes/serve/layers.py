@@ -1,51 +1,123 @@
-"""How many layers each stage of an uneven pipeline gets."""
+"""How many layers each stage of an uneven pipeline gets, for many numbers of running requests at once."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+CROSSING, BALANCE = 40, 24
+"""Steps of the two bisections: the first decides the cycle to nine digits, the second among equally quick splits."""
+
+EQUAL = 1e-9
+"""Cycles that differ by less count as equally quick."""
 
 
-def split_layers(
-    layers: int, slope: Floats, fixed: Floats, most: Ints, extra: float, rounds: float
-) -> tuple[Ints, float] | None:
-    """Layers per stage that minimise the time of a cycle, exactly, and that time in seconds.
+@dataclass(frozen=True)
+class Pace:
+    """What stages cost, one row a number of running requests (K) and one column a stage (S).
 
-    Sets: stages i.  Variables: n_i whole, 1 <= n_i <= most_i, sum of n_i = layers.
-    Stage i is busy for t_i = slope_i n_i + fixed_i.  Objective: max(extra + sum of t_i, rounds * max of t_i), the
-    time that a token takes through the pipeline or the pace of its busiest stage (`hexdsl.costs.serving.Pipeline`).
-
-    For a cap T on t_i, each stage may hold floor((T - fixed_i) / slope_i) layers, and the least sum fills stages in
-    order of slope.  The objective is then max(extra + sum(T), rounds T), so that it is enough to try every T at which
-    some stage gains a layer: at most stages * layers of them.  Returns None where the layers do not fit.
+    A stage of n layers is busy for `slope * n + fixed` seconds and holds at most `most` layers.  A cycle takes the
+    path (`extra` seconds for links, and all stages) or `rounds` times its busiest member, and at least `floor`
+    seconds, which the links take.
     """
-    stages = len(slope)
-    if layers < stages or np.any(most < 1) or most.sum() < layers:
-        return None
-    if stages == 1:
-        time = float(slope[0] * layers + fixed[0])
-        return np.array([layers]), max(extra + time, rounds * time)
-    counts = np.arange(1, layers + 1)
-    caps = np.unique(np.concatenate([slope[i] * counts[: most[i]] + fixed[i] for i in range(stages)]))
-    rooms = np.floor((caps[:, None] * (1 + 1e-12) - fixed) / slope).astype(np.int64)
-    rooms = np.minimum(rooms, most)
-    fits = (rooms >= 1).all(axis=1) & (rooms.sum(axis=1) >= layers)
-    filled = _fill(rooms[fits], layers, np.argsort(slope, kind="stable"))
-    times = slope * filled + fixed
-    cycle = np.maximum(extra + times.sum(axis=1), rounds * times.max(axis=1))
-    best = int(np.argmin(cycle))
-    return np.asarray(filled[best]), float(cycle[best])
+
+    slope: Floats
+    fixed: Floats
+    most: Ints
+    extra: Floats
+    rounds: Floats
+    floor: Floats
+
+    def cycle(self, layers: Ints) -> Floats:
+        """Seconds of a cycle with these layers, shape (K,)."""
+        busy = self.slope * layers + self.fixed
+        path, busiest = self.extra + busy.sum(axis=1), self.rounds * busy.max(axis=1)
+        return np.asarray(np.maximum(np.maximum(path, busiest), self.floor))
+
+    @staticmethod
+    def joined(parts: Sequence[Pace]) -> Pace:
+        """The rows of all parts, one after the other."""
+        names = ("slope", "fixed", "most", "extra", "rounds", "floor")
+        return Pace(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+
+    def reordered(self, order: Ints) -> Pace:
+        """The same with each row's stages in another order."""
+        slope, fixed = np.take_along_axis(self.slope, order, axis=1), np.take_along_axis(self.fixed, order, axis=1)
+        return replace(self, slope=slope, fixed=fixed, most=np.take_along_axis(self.most, order, axis=1))
 
 
-def _fill(rooms: Ints, layers: int, order: Ints) -> Ints:
-    """Each row: one layer a stage, the rest to stages in order until their room is used."""
-    filled = np.ones_like(rooms)
-    left = np.full(len(rooms), layers - rooms.shape[1])
-    for i in order:
-        more = np.minimum(rooms[:, i] - 1, left)
-        filled[:, i] += more
-        left -= more
-    return filled
+def split_layers(layers: int, pace: Pace) -> Ints:
+    """Layers per stage, shape (K, S), that minimise each row's cycle exactly; of equal ones the least busy busiest stage.
+
+    Sets: stages i.  Variables: n_i whole, 1 <= n_i <= most_i, sum of n_i = layers.  With t_i = slope_i n_i + fixed_i
+    the objective is max(extra + sum of t_i, rounds * max of t_i, floor) (`hexdsl.costs.serving.Pipeline`).
+
+    Under a cap T on the t_i each stage may hold floor((T - fixed_i) / slope_i) layers, and the least sum fills stages
+    in order of slope.  That sum falls as T grows while rounds * T rises, so that the best T is where they cross, or
+    just below it; bisection finds it, and then the least T of the same cycle.  Every row must have room: 1 <= most_i, and the sum of most_i >= layers.
+    """
+    if pace.slope.shape[1] == 1:
+        return np.full(pace.most.shape, layers)
+    order = np.argsort(pace.slope, axis=1, kind="stable")
+    found = np.empty_like(pace.most)
+    np.put_along_axis(found, order, _Columns.of(layers, pace.reordered(order)).split().T.astype(np.int64), axis=1)
+    return found
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The same with a row a stage, in order of slope: numpy adds up long rows much more quickly than short ones."""
+
+    layers: int
+    slope: Floats
+    fixed: Floats
+    most: Floats
+    extra: Floats
+    rounds: Floats
+    floor: Floats
+
+    @staticmethod
+    def of(layers: int, pace: Pace) -> _Columns:
+        slope, fixed, most = (np.ascontiguousarray(a.T, dtype=np.float64) for a in (pace.slope, pace.fixed, pace.most))
+        return _Columns(layers, slope, fixed, most, pace.extra, pace.rounds, pace.floor)
+
+    def split(self) -> Floats:
+        """Layers by stage and case."""
+        low = self.layers / (1 / self.slope).sum(axis=0) / 2
+        top = (self.slope * self.layers + self.fixed).max(axis=0)
+        below, above = self._narrow(low, top, CROSSING, lambda path, cap: self.rounds * cap >= self.extra + path)
+        (n, fits), (m, _) = self._fill(below), self._fill(above)
+        best = np.where(fits, np.minimum(self._cycle(n), self._cycle(m)), self._cycle(m)) * (1 + EQUAL)
+        _, cap = self._narrow(low, top, BALANCE, lambda path, _: self.extra + path <= best)
+        return self._fill(cap)[0]
+
+    def _cycle(self, layers: Floats) -> Floats:
+        busy = self.slope * layers + self.fixed
+        path, busiest = self.extra + busy.sum(axis=0), self.rounds * busy.max(axis=0)
+        return np.asarray(np.maximum(np.maximum(path, busiest), self.floor))
+
+    def _fill(self, cap: Floats) -> tuple[Floats, Bools]:
+        """One layer a stage, the rest to stages in order under a cap on their busy time; and whether all fit."""
+        rooms = np.minimum(np.floor((cap * (1 + 1e-13) - self.fixed) / self.slope), self.most)
+        spare, rest = rooms - 1, self.layers - len(rooms)
+        upto = np.cumsum(spare, axis=0)
+        fits = (spare.min(axis=0) >= 0) & (upto[-1] >= rest)
+        return 1 + np.minimum(np.maximum(rest - upto + spare, 0), spare), fits
+
+    def _narrow(
+        self, low: Floats, high: Floats, steps: int, good: Callable[[Floats, Floats], Bools]
+    ) -> tuple[Floats, Floats]:
+        """A range of caps whose upper end fits and is good (by the sum of busy times and the cap), its lower end not."""
+        for _ in range(steps):
+            middle = (low + high) / 2
+            layers, fits = self._fill(middle)
+            enough = fits & good((self.slope * layers + self.fixed).sum(axis=0), middle)
+            high, low = np.where(enough, middle, high), np.where(enough, low, middle)
+        return low, high

@@ -9,11 +9,12 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hexdsl.costs.network import transfer
 from hexdsl.costs.predict import TPOT_BAND
 from hexdsl.costs.serving import Pipeline
 from hexdsl.ir.spec.rule import Metric
 from hexdsl.ir.spec.workload import Length
-from hexdsl.passes.serve.layers import Floats
+from hexdsl.passes.serve.layers import Floats, Ints
 from hexdsl.passes.serve.problem import Problem
 
 LATENCIES = ("ttft", "tpot", "latency")
@@ -21,7 +22,7 @@ LATENCIES = ("ttft", "tpot", "latency")
 TAIL = 90
 """From this percentile on, a rule is held against the upper end of the predicted range."""
 
-_FAR = 3.09
+FAR = 3.09
 """Score of the 99.9 % quantile, which stands for `max`."""
 
 
@@ -66,6 +67,36 @@ class Latency:
         return self.line.tpot(self.batch, self.problem.load) if self.step is None else np.asarray(self.step)
 
 
+@dataclass(frozen=True)
+class IdealLine(Pipeline):
+    """A pipeline whose first tokens come as if its layers were split for them alone: what no split undercuts."""
+
+    most: Ints | None = None
+    """Layers that each stage holds at most."""
+
+    def first_token(self, prompt: ArrayLike) -> Floats:
+        """The least seconds of any split: layers go to the stage that is quickest alone, as far as it has room."""
+        seconds = np.array([float(s.alone(prompt)) for s in self.stages])
+        assert self.most is not None
+        left, total = self._layers - len(self.stages), float(seconds.sum())
+        for i in np.argsort(seconds, kind="stable"):
+            more = min(left, int(self.most[i]) - 1)
+            total, left = total + more * float(seconds[i]), left - more
+        size = np.asarray(prompt) * self.stages[0].token_bytes
+        links = sum(float(transfer(hop, size)) for hop in self.hops)
+        return np.asarray(total + links + float(self.stages[-1].head(1.0).total))
+
+    def prompt_gap(self, prompt: ArrayLike) -> Floats:
+        """The least of any split: all stages equally busy with prompts."""
+        busy = self._layers / sum(1 / float(s.prefill(prompt)) for s in self.stages)
+        size = float(np.asarray(prompt)) * self.stages[0].token_bytes
+        return np.asarray(max([busy, *(size / hop.bandwidth for hop in self.hops)]))
+
+    @property
+    def _layers(self) -> int:
+        return int(np.sum([np.asarray(n) for n in self.layers]))
+
+
 def is_tail(stat: str) -> bool:
     """Whether a statistic is about the slow end of the requests."""
     return stat == "max" or (stat.startswith("p") and int(stat[1:]) >= TAIL)
@@ -75,5 +106,4 @@ def length_at(length: Length, stat: str) -> float:
     """A length at a statistic: its mean, a quantile, or (for `max`) its 99.9 % quantile."""
     if stat in ("", "mean"):
         return length.mean
-    return length.quantile(_FAR if stat == "max" else NormalDist().inv_cdf(int(stat[1:]) / 100))
-
+    return length.quantile(FAR if stat == "max" else NormalDist().inv_cdf(int(stat[1:]) / 100))

@@ -2,55 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-
 from hexdsl.costs.arch import embedding_params, kv_shards, kv_values, layer_params
 from hexdsl.costs.gpu import Link
 from hexdsl.costs.memory import Slice, activation_bytes, budget_bytes
-from hexdsl.costs.serving import Pipeline
 from hexdsl.costs.stage import StageCost, stage_cost
-from hexdsl.passes.serve.layers import Floats, Ints, split_layers
-from hexdsl.passes.serve.problem import NodeClass, Problem
+from hexdsl.passes.serve.layers import Bools, Floats, Ints, Pace, split_layers
+from hexdsl.passes.serve.problem import BLOCK, NodeClass, Problem
 from hexdsl.passes.serve.shapes import Shape
 
-FINE, COARSE = 1.3, 2.0
-"""Ratio of neighbouring numbers of running requests, on small and on large inventories."""
+EVERY = 256
+"""Up to so many running requests every number is tried on small inventories."""
+
+STEP, WIDE_STEP = 1.02, 1.15
+"""Ratio of neighbouring numbers of running requests beyond that, and on large inventories."""
+
+
+TOGETHER = 32
+"""Shapes whose layers are split in one go."""
 
 
 @dataclass(frozen=True)
-class Point:
-    """A shape with its layers at one number of running requests: seconds per output token, requests a second."""
+class Points:
+    """A shape at each number of running requests that fits: arrays of K entries, `layers` of shape (K, stages)."""
 
     shape: Shape
-    layers: tuple[int, ...]
-    batch: int
-    tpot: float
-    rate: float
-    kv_tokens: int
+    hops: tuple[Link, ...]
+    batches: Ints
+    layers: Ints
+    tpot: Floats
+    rate: Floats
+    kv_tokens: Ints
+    most: Ints
+    """Layers that each stage holds at the least KV cache, shape (stages,)."""
+
+
+@dataclass(frozen=True)
+class StageRoom:
+    """Memory of one GPU of a stage in bytes: free for layers and KV cache, a layer, a layer's KV cache of one token.
+
+    The first `light` layers, if the stage is the first, take `saving` less each.
+    """
+
+    free: float
+    layer: float
+    token: float
+    light: int
+    saving: float
 
 
 @dataclass(frozen=True)
 class Room:
-    """Per stage: bytes left once everything but layers and KV cache is held, and bytes of a layer and of a KV token."""
+    """The memory of a shape's stages, as arrays of shape (stages,)."""
 
     free: Floats
     layer: Floats
     token: Floats
+    light: Floats
+    saving: Floats
 
-    def most(self, tokens: float) -> Ints:
-        """Layers that each stage can hold together with the KV cache of so many tokens."""
-        room = np.floor(np.maximum(self.free, 0) / (self.layer + tokens * self.token) * (1 + 1e-12))
-        return np.minimum(room, 10_000).astype(np.int64)
+    def most(self, tokens: Floats) -> Ints:
+        """Layers that each stage can hold together with the KV cache of so many tokens, shape (K, stages)."""
+        free, kv = np.maximum(self.free, 0), tokens[:, None] * self.token
+        many = np.floor((free + self.light * self.saving) / (self.layer + kv) * (1 + 1e-12))
+        few = np.floor(free / (self.layer - self.saving + kv) * (1 + 1e-12))
+        found = np.where(many >= self.light, many, np.minimum(few, self.light))
+        return np.asarray(np.minimum(found, 1e6).astype(np.int64))
 
-    def tokens(self, layers: Ints) -> int:
-        """Tokens whose KV cache fits beside these layers on every stage."""
-        left = self.free - layers * self.layer
-        return int(np.floor(np.min(left / (layers * self.token)) * (1 + 1e-12)))
+    def tokens(self, layers: Ints) -> Ints:
+        """Tokens whose KV cache fits beside these layers on every stage, shape (K,)."""
+        left = self.free - layers * self.layer + np.minimum(layers, self.light) * self.saving
+        return np.asarray(np.floor(np.min(left / (layers * self.token), axis=1) * (1 + 1e-12)).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A shape whose layers are not split yet: where it fits among the numbers of running requests, and its pace."""
+
+    shape: Shape
+    hops: tuple[Link, ...]
+    room: Room
+    most: Ints
+    fits: Bools
+    pace: Pace
 
 
 @dataclass(frozen=True)
@@ -60,35 +99,66 @@ class Pricer:
     problem: Problem
     stages: dict[tuple[int, int], StageCost] = field(default_factory=dict)
     paces: dict[tuple[int, int, int], tuple[Floats, Floats]] = field(default_factory=dict)
-    rooms: dict[tuple[int, int, bool, bool], tuple[float, float, float]] = field(default_factory=dict)
+    rooms: dict[tuple[int, int, bool, bool], StageRoom] = field(default_factory=dict)
 
-    def points(self, shape: Shape) -> Iterator[Point]:
-        """The shape at each number of running requests that fits, few first."""
+    def points(self, shapes: Iterable[Shape]) -> tuple[Points, ...]:
+        """The shapes that hold the model, each at every number of running requests that fits.
+
+        Shapes with as many stages are split together, which is much quicker than one by one.
+        """
+        drafts = [d for shape in shapes if (d := self._draft(shape)) is not None]
+        groups: dict[int, list[int]] = {}
+        for i, draft in enumerate(drafts):
+            groups.setdefault(len(draft.hops), []).append(i)
+        found: dict[int, Points] = {}
+        for members in groups.values():
+            for i in range(0, len(members), TOGETHER):
+                some = members[i : i + TOGETHER]
+                found |= zip(some, self._split([drafts[k] for k in some]), strict=True)
+        return tuple(found[i] for i in range(len(drafts)))
+
+    def _draft(self, shape: Shape) -> _Draft | None:
         hops = shape.hops(self.problem)
         if hops is None:
-            return
-        room, output = self.room(shape), float(np.asarray(self.problem.load.output))
-        for k, batch in enumerate(self.batches):
-            tokens = max(batch * self.problem.tokens_per_request, float(self.problem.context))
-            found = self._layers(shape, hops, k, room.most(tokens))
-            if found is None:
-                return
-            layers, tpot = found
-            yield Point(shape, tuple(map(int, layers)), batch, tpot, batch / (output * tpot), room.tokens(layers))
+            return None
+        room = self.room(shape)
+        most = room.most(self.tokens)
+        fits = (most.min(axis=1) >= 1) & (most.sum(axis=1) >= self.problem.arch.layers)
+        return _Draft(shape, hops, room, most[0], fits, self._pace(shape, hops, most, fits)) if fits.any() else None
+
+    def _split(self, drafts: Sequence[_Draft]) -> Iterator[Points]:
+        """The points of shapes of equally many stages."""
+        together = Pace.joined([d.pace for d in drafts])
+        layers = split_layers(self.problem.arch.layers, together)
+        tpot = together.cycle(layers)
+        stop = 0
+        for draft in drafts:
+            batches = self.batches[draft.fits]
+            start, stop = stop, stop + len(batches)
+            n, t = layers[start:stop], tpot[start:stop]
+            rate = batches / (self.problem.output * t)
+            yield Points(draft.shape, draft.hops, batches, n, t, rate, draft.room.tokens(n), draft.most)
+
+    def holds(self, shape: Shape) -> bool:
+        """Whether a shape holds the model and the least KV cache."""
+        most = self.room(shape).most(self.tokens[:1])[0]
+        return bool(most.min() >= 1 and most.sum() >= self.problem.arch.layers)
 
     @cached_property
-    def batches(self) -> tuple[int, ...]:
-        """The numbers of running requests that are tried: all small ones, then in ratio, and the engine's most."""
-        ratio, most = (FINE if self.problem.small else COARSE), self.problem.engine.max_batch
-        found, value = [1], 1.0
-        while value * ratio < most:
-            value = max(value * ratio, found[-1] + 1)
-            found.append(int(value))
-        return tuple(sorted({*found, most}))
+    def batches(self) -> Ints:
+        """The numbers of running requests that are tried, rising to the engine's most."""
+        small, most = self.problem.small, self.problem.engine.max_batch
+        every, ratio = (EVERY, STEP) if small else (1, WIDE_STEP)
+        found = list(range(1, min(every, most) + 1))
+        while found[-1] < most:
+            found.append(min(most, max(found[-1] + 1, int(found[-1] * ratio))))
+        return np.array(found)
 
-    def line(self, shape: Shape, layers: tuple[int, ...], hops: tuple[Link, ...]) -> Pipeline:
-        """The shape with these layers, priced."""
-        return Pipeline(tuple(self.stage(c, t) for c, t in shape.stages), layers, hops)
+    @cached_property
+    def tokens(self) -> Floats:
+        """Tokens of KV cache that each number of running requests needs: theirs, and one request of the full context."""
+        needed = np.maximum(self.batches * self.problem.tokens_per_request, float(self.problem.context))
+        return np.asarray(np.ceil(needed / BLOCK) * BLOCK)
 
     def stage(self, cls: int, tp: int) -> StageCost:
         """The cost of a layer on a group of `tp` GPUs of a class."""
@@ -102,79 +172,70 @@ class Pricer:
         """The memory of a shape's stages."""
         last = len(shape.stages) - 1
         rows = [self._stage_room(c, t, i == 0, i == last) for i, (c, t) in enumerate(shape.stages)]
-        return Room(*(np.array(column) for column in zip(*rows, strict=True)))
+        return Room(*(np.array([getattr(r, n) for r in rows]) for n in ("free", "layer", "token", "light", "saving")))
 
-    def _stage_room(self, cls: int, tp: int, first: bool, last: bool) -> tuple[float, float, float]:
+    def _stage_room(self, cls: int, tp: int, first: bool, last: bool) -> StageRoom:
         key = (cls, tp, first, last)
         if key not in self.rooms:
             self.rooms[key] = stage_room(self.problem, self.problem.classes[cls], tp, first, last)
         return self.rooms[key]
 
-    def _layers(self, shape: Shape, hops: tuple[Link, ...], k: int, most: Ints) -> tuple[Ints, float] | None:
-        """The best split at the k-th number of running requests, and the time of its cycle."""
-        if np.any(most < 1) or most.sum() < self.problem.arch.layers:
-            return None
-        depth, rounds = len(shape.stages), float(self.rounds(len(shape.stages))[k])
-        slopes = np.array([self._paces(c, t, depth)[0][k] for c, t in shape.stages])
-        fixed = np.zeros(depth)
-        fixed[-1] = self._paces(*shape.stages[-1], depth)[1][k]
-        sent = self._sent(depth)[k]
-        extra = sum(sent / hop.bandwidth + hop.latency_s for hop in hops)
-        found = split_layers(self.problem.arch.layers, slopes, fixed, most, extra, rounds)
-        if found is None or not hops:
-            return found
-        return found[0], max(found[1], rounds * max(sent / hop.bandwidth for hop in hops))
+    def _pace(self, shape: Shape, hops: tuple[Link, ...], most: Ints, fits: Bools) -> Pace:
+        """What the stages of a shape cost at the numbers of running requests that fit."""
+        depth = len(shape.stages)
+        rounds = self.rounds(depth)[fits]
+        slope = np.stack([self._paces(c, t, depth)[0][fits] for c, t in shape.stages], axis=1)
+        fixed = np.zeros_like(slope)
+        fixed[:, -1] = self._paces(*shape.stages[-1], depth)[1][fits]
+        sent = self._sent(depth, shape.stages[0])[fits]
+        extra = np.asarray(sum((sent / h.bandwidth + h.latency_s for h in hops), np.zeros_like(sent)))
+        slowest = max((1 / h.bandwidth for h in hops), default=0.0)
+        return Pace(slope, fixed, most[fits], extra, rounds, rounds * sent * slowest)
 
     def rounds(self, depth: int) -> Floats:
         """Micro-batches in flight at each number of running requests."""
-        return np.minimum(float(depth), np.array(self.batches, dtype=np.float64))
+        return np.asarray(np.minimum(float(depth), self.batches.astype(np.float64)))
 
     def _paces(self, cls: int, tp: int, depth: int) -> tuple[Floats, Floats]:
         """Busy seconds of one layer, and of the output head, at each number of running requests."""
         key = (cls, tp, depth)
         if key not in self.paces:
-            each = np.array(self.batches) / self.rounds(depth)
+            each = self.batches / self.rounds(depth)
             load, cost = self.problem.load, self.stage(cls, tp)
-            prompts = each / float(np.asarray(load.output))
+            prompts = each / self.problem.output
             layer = cost.decode(each, load.context).total + prompts * cost.prefill(load.prompt)
             self.paces[key] = (layer, cost.head(each).total)
         return self.paces[key]
 
-    def _sent(self, depth: int) -> Floats:
+    def _sent(self, depth: int, first: tuple[int, int]) -> Floats:
         """Bytes that a micro-batch and its share of prompts send over a hop."""
-        each = np.array(self.batches) / self.rounds(depth)
-        load = self.problem.load
-        prompts = each / float(np.asarray(load.output)) * float(np.asarray(load.prompt))
-        return np.asarray((each + prompts) * self.stage(0, 1).token_bytes)
+        each = self.batches / self.rounds(depth)
+        prompts = each / self.problem.output * float(np.asarray(self.problem.load.prompt))
+        return np.asarray((each + prompts) * self.stage(*first).token_bytes)
 
 
-def stage_room(problem: Problem, cls: NodeClass, tp: int, first: bool, last: bool) -> tuple[float, float, float]:
-    """Bytes per GPU of a stage: free for layers and KV cache; of one layer; of one token's KV cache in one layer.
+def stage_room(problem: Problem, cls: NodeClass, tp: int, first: bool, last: bool) -> StageRoom:
+    """The memory of one GPU of a stage.
 
-    The heaviest layer stands for all (the first layers of a mixture of experts may be lighter), so that a split
-    within this room always fits.
+    The heaviest layer stands for all, but that the first stage counts the lighter first layers of a mixture of experts
+    as they are.  Only where such layers reach into the second stage is that more than it needs.
     """
-    arch, formats, most = problem.arch, cls.formats, problem.arch.layers
+    arch, formats = problem.arch, cls.formats
     copies = 1 if first and last and arch.tied else first + last
     tables = copies * embedding_params(arch) * formats.wide_bytes / tp
-    stop = most if last else max(1, most - 1)
+    stop = arch.layers if last else max(1, arch.layers - 1)
     working = float(activation_bytes(arch, formats, Slice(stop - 1, stop, tp), problem.engine))
-    layer = float(layer_params(arch).max()) * formats.weight_bytes / tp
-    token = kv_values(arch) * formats.kv_bytes / float(kv_shards(arch, tp))
-    return budget_bytes(cls.gpu, tp, problem.engine) - tables - working, layer, token
+    params = layer_params(arch)
+    return StageRoom(
+        free=budget_bytes(cls.gpu, tp, problem.engine) - tables - working,
+        layer=float(params.max()) * formats.weight_bytes / tp,
+        token=kv_values(arch) * formats.kv_bytes / float(kv_shards(arch, tp)),
+        light=int((params < params.max()).sum()) if first else 0,
+        saving=float(params.max() - params[0]) * formats.weight_bytes / tp if first else 0.0,
+    )
 
 
-def usd_per_h(shape: Shape, problem: Problem) -> float:
-    """Price of a replica for an hour; NaN where a price is missing."""
-    return float(sum(_or_nan(problem.classes[s.cls].usd_per_h) * s.size for s in shape.segments))
-
-
-def watts(shape: Shape, problem: Problem) -> float:
-    """Board power of a replica; NaN where a figure is missing."""
-    return float(sum(_or_nan(problem.classes[s.cls].watts) * s.size for s in shape.segments))
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
+def light_layers(problem: Problem) -> int:
+    """Layers that are lighter than the heaviest."""
+    params = layer_params(problem.arch)
+    return int((params < params.max()).sum())

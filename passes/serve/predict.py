@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from functools import cached_property
 
 from hexdsl.costs.estimate import Estimate
 from hexdsl.costs.predict import predict_rate, predict_tpot, predict_ttft
@@ -15,7 +14,7 @@ from hexdsl.ir.spec.rule import Compare, Expr, Metric, Number, Rule, children, h
 from hexdsl.passes.serve.metrics import Latency, length_at
 from hexdsl.passes.serve.priced import pipeline_of, running_at
 from hexdsl.passes.serve.problem import Problem, problem_of
-from hexdsl.passes.serve.rules import TOTALS
+from hexdsl.passes.serve.rules import TOTALS, written_rules
 
 BINDING = 0.02
 """A rule binds where the plan comes this near to its limit."""
@@ -27,13 +26,11 @@ def predict(plan: Plan) -> Plan:
     Needs `replicas`, `routes` and `cost`; gives `predictions` and `rules`.
     """
     problem = problem_of(plan)
-    views = [view_of(plan, r, problem) for r in plan.replicas]
+    views = views_of(plan, problem)
     replicas = tuple(v.replica.with_(predictions=v.predictions) for v in views)
-    whole = _whole(plan, views, problem)
-    serve = problem.serve
-    rules = (*serve.rules, *(r for phase in serve.phase for r in phase.rules))
-    checks = tuple(check(r, values_of(plan, views, problem)) for r in rules)
-    return plan.with_(replicas=replicas, predictions=whole, rules=checks)
+    figures = Figures(plan, views, problem)
+    checks = tuple(check(rule, figures) for rule in written_rules(problem.serve))
+    return plan.with_(replicas=replicas, predictions=_whole(views, problem), rules=checks)
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,11 @@ class View:
     share: float
     latency: Latency
     predictions: tuple[Prediction, ...]
+
+
+def views_of(plan: Plan, problem: Problem) -> tuple[View, ...]:
+    """Every replica of a plan at its planned load."""
+    return tuple(view_of(plan, r, problem) for r in plan.replicas)
 
 
 def view_of(plan: Plan, replica: Replica, problem: Problem) -> View:
@@ -68,7 +70,7 @@ def _prediction(metric: str, unit: str, estimate: Estimate) -> Prediction:
     return Prediction(metric=metric, unit=unit, value=estimate.value, low=estimate.low, high=estimate.high, terms=terms)
 
 
-def _whole(plan: Plan, views: Sequence[View], problem: Problem) -> tuple[Prediction, ...]:
+def _whole(views: Sequence[View], problem: Problem) -> tuple[Prediction, ...]:
     ttft, tpot = (_mixed(views, k) for k in (0, 1))
     output = length_at(problem.workload.output, "mean")
     ends = [(t, p) for t, p in ((ttft.value, tpot.value), (ttft.low, tpot.low), (ttft.high, tpot.high))]
@@ -79,7 +81,8 @@ def _whole(plan: Plan, views: Sequence[View], problem: Problem) -> tuple[Predict
     found = [ttft, tpot, latency, capacity, tokens]
     if problem.arrivals is not None:
         served = sum(v.replica.rate_req_per_s for v in views)
-        found.insert(0, Prediction(metric="goodput", unit="req/s", value=served, low=min(served, capacity.low), high=served))
+        low = min(served, capacity.low)
+        found.insert(0, Prediction(metric="goodput", unit="req/s", value=served, low=low, high=served))
     return tuple(found)
 
 
@@ -91,8 +94,9 @@ def _mixed(views: Sequence[View], k: int) -> Prediction:
         return sum(v.share * get(v.predictions[k]) for v in views)
 
     names = dict.fromkeys((t.name, t.provenance) for v in views for t in v.predictions[k].terms)
+    weighted = [(v.share, t) for v in views for t in v.predictions[k].terms]
     terms = tuple(
-        Term(name=n, provenance=p, value=sum(v.share * t.value for v in views for t in v.predictions[k].terms if (t.name, t.provenance) == (n, p)))
+        Term(name=n, provenance=p, value=sum(share * t.value for share, t in weighted if (t.name, t.provenance) == (n, p)))
         for n, p in names
     )
     return Prediction(
@@ -106,60 +110,60 @@ def _summed(parts: Sequence[Prediction], metric: str, unit: str, scale: float) -
     return Prediction(metric=metric, unit=unit, value=value, low=low, high=high)
 
 
-def values_of(plan: Plan, views: Sequence[View], problem: Problem) -> Callable[[Metric, str], tuple[float, ...]]:
-    """A metric's values in the plan: one for the whole plan, or one for each replica or stage that it is about."""
-    capacity = sum(v.replica.capacity_req_per_s for v in views)
-    totals = {
-        "cost": plan.cost_usd_per_h / 3600,
-        "devices": float(sum(len(v.replica.devices) for v in views)),
-        "replicas": float(len(views)),
-        "goodput": sum(v.replica.rate_req_per_s for v in views),
-        "energy": _watts(views, plan, problem),
-    }
+@dataclass(frozen=True)
+class Figures:
+    """The figures of a plan that rules may name."""
 
-    def values(metric: Metric, unit: str) -> tuple[float, ...]:
+    plan: Plan
+    views: tuple[View, ...]
+    problem: Problem
+
+    def value(self, metric: Metric, unit: str, view: View, tp: int) -> float:
+        """A metric of the whole plan, or of one replica or one of its stages where it is about those."""
+        if metric.name in ("tp", "pp"):
+            return float(tp if metric.name == "tp" else len(view.replica.stages))
+        if metric.name not in TOTALS:
+            return float(view.latency.value(metric))
         if metric.name == "throughput":
-            return (capacity * (1.0 if unit == "req/s" else float(np.asarray(problem.load.output))),)
-        if metric.name in TOTALS:
-            return (totals[metric.name],)
-        if metric.name == "pp":
-            return tuple(float(len(v.replica.stages)) for v in views)
-        if metric.name == "tp":
-            return tuple(float(s.tp) for v in views for s in v.replica.stages)
-        return tuple(float(v.latency.value(metric)) for v in views)
+            capacity = sum(v.replica.capacity_req_per_s for v in self.views)
+            return capacity * (1.0 if unit == "req/s" else self.problem.output)
+        return self._totals[metric.name]
 
-    return values
+    @cached_property
+    def _totals(self) -> dict[str, float]:
+        return {
+            "cost": self._by_gpu("usd_per_h") / 3600,
+            "devices": float(sum(len(v.replica.devices) for v in self.views)),
+            "replicas": float(len(self.views)),
+            "goodput": sum(v.replica.rate_req_per_s for v in self.views),
+            "energy": self._by_gpu("watts"),
+        }
+
+    def _by_gpu(self, figure: str) -> float:
+        per_gpu = {c.name: getattr(c, figure) or 0.0 for c in self.problem.classes}
+        stages = (s for v in self.views for s in v.replica.stages)
+        return float(sum(per_gpu[self.plan.machine(s.machine).group] * s.tp for s in stages))
 
 
-def _watts(views: Sequence[View], plan: Plan, problem: Problem) -> float:
-    watts = {c.name: c.watts for c in problem.classes}
-    groups = {m.id: m.group for m in plan.machines}
-    return sum((watts[groups[s.machine]] or 0.0) * s.tp for v in views for s in v.replica.stages)
-
-
-def check(rule: Rule, values: Callable[[Metric, str], tuple[float, ...]]) -> RuleCheck:
-    """A rule against the plan: the value of the replica that comes nearest to breaking it."""
+def check(rule: Rule, figures: Figures) -> RuleCheck:
+    """A rule against the plan, for every replica and stage: the value that comes nearest to breaking it."""
     unit = _unit(rule.expr)
-    combinations = _combinations(rule.expr, lambda m: values(m, unit))
-    truths = [holds(rule.expr, lambda m, c=c: c[m]) for c in combinations]  # type: ignore[misc]
-    worst = combinations[truths.index(False)] if False in truths else combinations[0]
-    shown, limit, binding = None, None, False
+    cases = [_case(rule.expr, figures, unit, v, tp) for v in figures.views for tp in sorted({s.tp for s in v.replica.stages})]
+    truths = [holds(rule.expr, case.__getitem__) for case in cases]
+    worst = cases[truths.index(False)] if False in truths else cases[0]
+    value, limit = next(iter(worst.values())) if len(worst) == 1 else None, None
     if isinstance(rule.expr, Compare):
-        sides = [(number(rule.expr.left, lambda m, c=c: c[m]), number(rule.expr.right, lambda m, c=c: c[m])) for c in combinations]  # type: ignore[misc]
-        nearest = (max if rule.expr.op in ("<=", "<") else min)(sides, key=lambda s: s[0] - s[1])
-        shown, limit = nearest
-        binding = abs(shown - limit) <= BINDING * max(abs(shown), abs(limit), 1e-12)
-    elif len(worst) == 1:
-        shown = next(iter(worst.values()))
-    return RuleCheck(text=rule.text, line=rule.span.line, value=shown, limit=limit, unit=unit, holds=all(truths), binding=binding)
+        sides = [(number(rule.expr.left, c.__getitem__), number(rule.expr.right, c.__getitem__)) for c in cases]
+        nearest = max if rule.expr.op in ("<=", "<") else min
+        value, limit = nearest(sides, key=lambda s: s[0] - s[1])
+    near = value is not None and limit is not None and abs(value - limit) <= BINDING * max(abs(value), abs(limit), 1e-12)
+    return RuleCheck(
+        text=rule.text, line=rule.span.line, value=value, limit=limit, unit=unit, holds=all(truths), binding=near
+    )
 
 
-def _combinations(expr: Expr, values: Callable[[Metric], tuple[float, ...]]) -> list[dict[Metric, float]]:
-    """The metrics of a rule, for each replica (or stage) that they are about; totals are the same for all."""
-    metrics = tuple(dict.fromkeys(metrics_in(expr)))
-    found = {m: values(m) for m in metrics}
-    most = max((len(v) for v in found.values()), default=1)
-    return [{m: v[min(i, len(v) - 1)] for m, v in found.items()} for i in range(most)]
+def _case(expr: Expr, figures: Figures, unit: str, view: View, tp: int) -> dict[Metric, float]:
+    return {m: figures.value(m, unit, view, tp) for m in metrics_in(expr)}
 
 
 def _unit(expr: Expr) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from hexdsl.costs.arch import Arch
 from hexdsl.costs.gpu import Formats, Gpu
 from hexdsl.costs.memory import Engine
 from hexdsl.costs.serving import Load
+from hexdsl.ir.diagnostic import Diagnostic, NoPlanError
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.cluster import Nodes
 from hexdsl.ir.spec.serve import Serve
@@ -28,6 +31,10 @@ from hexdsl.passes.serve.adapter import (
 
 SMALL = 8
 """Up to so many GPUs every shape of replica is enumerated, and the plan is exact."""
+
+
+BLOCK = 16
+"""Tokens in a block of the KV cache."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,14 @@ class Problem:
         return self.devices <= SMALL
 
     @property
+    def output(self) -> float:
+        """Mean tokens of an answer."""
+        return float(np.asarray(self.load.output))
+
+    @property
     def tokens_per_request(self) -> float:
-        """KV tokens set aside for a running request: its whole prompt and answer, on average."""
-        return float(self.load.prompt) + float(self.load.output)  # type: ignore[arg-type]
+        """KV tokens set aside for a running request: its whole prompt and answer, on average, within the context."""
+        return min(float(np.asarray(self.load.prompt)) + self.output, float(self.context))
 
 
 def problem_of(plan: Plan) -> Problem:
@@ -90,6 +102,14 @@ def problem_of(plan: Plan) -> Problem:
     )
 
 
+def require_speeds(problem: Problem) -> None:
+    """Raises NoPlanError (P009) where a GPU has no compute rate in which a model can run."""
+    for cls in problem.classes:
+        if not any(cls.gpu.flops.get(f) for f in ("bf16", "fp16", "fp32")):
+            message = f"GPU `{cls.gpu.name}` has no compute rate in bf16, fp16 or fp32, in which attention runs"
+            raise NoPlanError([Diagnostic("P009", message, (), f"write `bf16 = 100TFLOP/s` in `gpu {cls.gpu.name}`")])
+
+
 def _class(group: Nodes, serve: Serve, arch: Arch) -> NodeClass:
     price = group.price if group.price is not None else group.gpus.gpu.price
     return NodeClass(
@@ -104,7 +124,8 @@ def _class(group: Nodes, serve: Serve, arch: Arch) -> NodeClass:
     )
 
 
-STEP = 256
+CONTEXT_STEP = 256
+"""A context that is not written is a multiple of so many tokens."""
 
 
 def context_of(serve: Serve) -> int:
@@ -113,5 +134,5 @@ def context_of(serve: Serve) -> int:
         return serve.context
     work = workload_of(serve)
     needed = work.prompt.quantile(3.09) + work.output.quantile(3.09)
-    rounded = -(-int(needed + 1) // STEP) * STEP
+    rounded = -(-int(needed + 1) // CONTEXT_STEP) * CONTEXT_STEP
     return min(rounded, serve.model.context or rounded)

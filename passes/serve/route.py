@@ -6,14 +6,9 @@ from hexdsl.ir.plan import Plan, Route
 
 
 def route(plan: Plan) -> Plan:
-    """Shares out the requests by the load that the flow gives each replica; without arrivals, by capacity.
+    """Shares out the requests by the load that `groups` gave each replica.
 
-    A replica that the plan keeps but gives no load is only there for a rule such as `replicas >= 2`; it then
-    gets its share by capacity like the others.  Needs `replicas`, gives `routes`.
+    A replica without load is there for a rule such as `replicas >= 2` only.  Needs `replicas`, gives `routes`.
     """
-    loads = [r.rate_req_per_s for r in plan.replicas]
-    if not all(load > 0 for load in loads):
-        loads = [r.capacity_req_per_s for r in plan.replicas]
-    total = sum(loads)
-    routes = (Route(replica=r.name, weight=load / total) for r, load in zip(plan.replicas, loads, strict=True))
-    return plan.with_(routes=tuple(routes))
+    total = sum(r.rate_req_per_s for r in plan.replicas)
+    return plan.with_(routes=tuple(Route(replica=r.name, weight=r.rate_req_per_s / total) for r in plan.replicas))

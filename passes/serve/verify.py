@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from hexdsl.costs.arch import tp_divides
+from hexdsl.costs.memory import Slice, free_kv_bytes, kv_token_bytes, weight_bytes
 from hexdsl.ir.plan import Plan, Replica
 from hexdsl.passes.inventory import machines_of
-from hexdsl.passes.serve.build import memory_of
-from hexdsl.passes.serve.predict import check, values_of, view_of
+from hexdsl.passes.serve.predict import Figures, check, view_of, views_of
 from hexdsl.passes.serve.priced import class_of, hops_of
-from hexdsl.passes.serve.problem import Problem, problem_of
+from hexdsl.passes.serve.problem import Problem, context_of, problem_of
+from hexdsl.passes.serve.rules import written_rules
 
 CLOSE = 1e-5
 """Relative slack for figures that a plan writes with six digits."""
@@ -46,23 +47,44 @@ CHECKS = (
 
 
 def faults_of(plan: Plan) -> Iterator[str]:
-    """What is wrong with a plan, in words; nothing where it is sound."""
+    """What is wrong with a plan, in words; nothing where it is sound.
+
+    Figures are only looked at where the structure is sound, since they mean nothing otherwise.
+    """
     problem = problem_of(plan)
-    yield from _devices(plan)
+    structure = tuple(_structure(plan, problem))
+    yield from structure
+    if structure:
+        return
     for replica in plan.replicas:
-        yield from _layers(replica, problem)
-        yield from _stages(plan, replica, problem)
         yield from _memory(plan, replica, problem)
     yield from _routes(plan, problem)
     yield from _cost(plan, problem)
     yield from _rules(plan, problem)
 
 
+def _structure(plan: Plan, problem: Problem) -> Iterator[str]:
+    if plan.machines != tuple(machines_of(plan.workflow.on)):
+        yield "the machines are not those of the spec"
+        return
+    if plan.context != context_of(problem.serve):
+        yield f"the context is {plan.context}, not {context_of(problem.serve)}"
+    if not plan.replicas:
+        yield "there is no replica"
+    lost = tuple(_devices(plan))
+    yield from lost
+    for replica in plan.replicas:
+        yield from _layers(replica, problem)
+        yield from () if lost else _stages(plan, replica, problem)
+
+
 def _devices(plan: Plan) -> Iterator[str]:
-    there = {d.id: (m.id, d.gpu) for m in machines_of(plan.workflow.on) for d in m.devices}
+    there = {d.id: (m.id, d.gpu) for m in plan.machines for d in m.devices}
     used = Counter(d for r in plan.replicas for d in r.devices)
     yield from (f"GPU {d} is used {n} times" for d, n in sorted(used.items()) if n > 1)
     for stage in (s for r in plan.replicas for s in r.stages):
+        if not stage.devices:
+            yield f"a stage on {stage.machine} has no GPU"
         for device in stage.devices:
             if there.get(device) != (stage.machine, stage.gpu):
                 yield f"GPU {device} is not a {stage.gpu} of {stage.machine}"
@@ -71,8 +93,12 @@ def _devices(plan: Plan) -> Iterator[str]:
 def _layers(replica: Replica, problem: Problem) -> Iterator[str]:
     bounds = [0, *(s.layers[1] for s in replica.stages)]
     starts = [s.layers[0] for s in replica.stages]
-    if starts != bounds[:-1] or bounds[-1] != problem.arch.layers or any(a >= b for a, b in (s.layers for s in replica.stages)):
-        yield f"{replica.name} does not hold layers 0 to {problem.arch.layers} once each: {[s.layers for s in replica.stages]}"
+    empty = any(a >= b for a, b in (s.layers for s in replica.stages))
+    if starts != bounds[:-1] or bounds[-1] != problem.arch.layers or empty:
+        held = [s.layers for s in replica.stages]
+        yield f"{replica.name} does not hold layers 0 to {problem.arch.layers} once each: {held}"
+    if not 1 <= replica.max_batch <= problem.engine.max_batch:
+        yield f"{replica.name} runs {replica.max_batch} requests together, {problem.engine.max_batch} are allowed"
 
 
 def _stages(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
@@ -85,13 +111,19 @@ def _stages(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
 
 def _memory(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
     for stage in replica.stages:
-        cls = class_of(plan, stage, problem)
-        found = memory_of(problem, cls, stage.layers, stage.tp, replica.kv_tokens)
-        need = found.weights_bytes + found.kv_bytes + found.other_bytes
-        if found != stage.memory or need > found.capacity_bytes * (1 + 1e-9):
-            yield f"{replica.name}: {stage.machine} needs {need} of {found.capacity_bytes} bytes"
-    if replica.kv_tokens < problem.context // 16 * 16:
-        yield f"{replica.name}: {replica.kv_tokens} KV tokens hold no request of {problem.context}"
+        cls, part, found = class_of(plan, stage, problem), Slice(*stage.layers, stage.tp), stage.memory
+        kv = replica.kv_tokens * float(kv_token_bytes(problem.arch, cls.formats, part))
+        weights = float(weight_bytes(problem.arch, cls.formats, part))
+        free = float(free_kv_bytes(cls.gpu, problem.arch, cls.formats, part, problem.engine))
+        if kv > free + 1:
+            yield f"{replica.name}: {stage.machine} has {free:.0f} bytes for a KV cache of {kv:.0f}"
+        if abs(found.weights_bytes - weights) > 1 or abs(found.kv_bytes - kv) > 1:
+            yield f"{replica.name}: {stage.machine} holds {weights:.0f} + {kv:.0f} bytes, not what the plan says"
+        if abs(found.capacity_bytes - weights - found.other_bytes - free) > 4:
+            yield f"{replica.name}: {stage.machine}: capacity and buffers are not what the plan says"
+    needed = max(problem.context, replica.max_batch * problem.tokens_per_request)
+    if replica.kv_tokens < needed - 1e-6:
+        yield f"{replica.name}: {replica.kv_tokens} KV tokens where {needed:.0f} are needed"
 
 
 def _routes(plan: Plan, problem: Problem) -> Iterator[str]:
@@ -100,28 +132,34 @@ def _routes(plan: Plan, problem: Problem) -> Iterator[str]:
         yield "routes do not name each replica once"
     if abs(sum(r.weight for r in plan.routes) - 1) > CLOSE * max(1, len(plan.routes)):
         yield "routes do not add up to one"
-    served = 0.0
+    served = sum(r.rate_req_per_s for r in plan.replicas)
+    weights = {r.replica: r.weight for r in plan.routes}
     for replica in plan.replicas:
-        served += replica.rate_req_per_s
         capacity = float(view_of(plan, replica, problem).line.rate(float(replica.max_batch), problem.load))
-        if replica.rate_req_per_s > capacity * (1 + CLOSE):
+        if not replica.rate_req_per_s <= replica.capacity_req_per_s * (1 + CLOSE) <= capacity * (1 + 2 * CLOSE):
             yield f"{replica.name} gets {replica.rate_req_per_s} of {capacity} requests/s"
+        if abs(weights.get(replica.name, 0.0) * served - replica.rate_req_per_s) > CLOSE * max(served, 1e-9):
+            yield f"{replica.name} gets {replica.rate_req_per_s} requests/s, but a share of {weights.get(replica.name)}"
     if problem.arrivals is not None and served > problem.arrivals * (1 + CLOSE):
         yield f"{served} requests/s are served of {problem.arrivals} that arrive"
 
 
 def _cost(plan: Plan, problem: Problem) -> Iterator[str]:
     prices = {c.name: c.usd_per_h or 0.0 for c in problem.classes}
-    groups = {m.id: m.group for m in plan.machines}
-    total = sum(prices[groups[d.rpartition(":")[0]]] for r in plan.replicas for d in r.devices)
-    if abs(total - plan.cost_usd_per_h) > CLOSE * max(1.0, total):
+    groups = {m.id: m.group for m in machines_of(plan.workflow.on)}
+    total = 0.0
+    for replica in plan.replicas:
+        cost = sum(prices[groups[s.machine]] * s.tp for s in replica.stages)
+        total += cost
+        if abs(cost - replica.cost_usd_per_h) > CLOSE * max(1e-3, cost):
+            yield f"the plan says {replica.cost_usd_per_h} $/h for {replica.name}, its GPUs cost {cost}"
+    if abs(total - plan.cost_usd_per_h) > CLOSE * max(1e-3, total):
         yield f"the plan says {plan.cost_usd_per_h} $/h, its GPUs cost {total}"
 
 
 def _rules(plan: Plan, problem: Problem) -> Iterator[str]:
-    views = [view_of(plan, r, problem) for r in plan.replicas]
-    rules = (*problem.serve.rules, *(r for phase in problem.serve.phase for r in phase.rules))
-    for rule in rules:
-        found = check(rule, values_of(plan, views, problem))
+    figures = Figures(plan, views_of(plan, problem), problem)
+    for rule in written_rules(problem.serve):
+        found = check(rule, figures)
         if not found.holds:
             yield f"`{rule.text}` does not hold: {found.value} against {found.limit}"

@@ -22,9 +22,10 @@ from costs_shapes import (
 )
 
 from hexdsl.costs.gpu import Formats, Gpu
+from hexdsl.costs.overheads import Overheads
 from hexdsl.costs.predict import predict_rate, predict_tpot, predict_ttft
 from hexdsl.costs.serving import Load, Pipeline, Stage, pipeline
-from hexdsl.costs.stage import Overheads, gpu_cost, stage_cost
+from hexdsl.costs.stage import gpu_cost, stage_cost
 
 BF16 = Formats()
 CHAT = Load(1000, 200)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hexdsl.ir.plan import Plan, Replica, Route
+from hexdsl.ir.spec.serve import Serve
 from hexdsl.report.diff import close, matched, plan_diff
 
 
@@ -72,8 +73,10 @@ def test_each_part_has_its_section(mixed: Plan, change: dict[str, object], secti
 
 
 def test_a_change_of_the_spec_alone_is_seen(mixed: Plan) -> None:
-    workload = mixed.workflow.workload.with_(arrivals=None)
-    assert _sections(mixed, mixed.with_(workflow=mixed.workflow.with_(workload=workload))) == {"spec"}
+    assert isinstance(mixed.workflow, Serve)
+    changed = mixed.with_(workflow=mixed.workflow.with_(utilization=0.8))
+    assert _sections(mixed, changed) == {"spec"}
+    assert plan_diff(mixed, changed).changes[0].text == "~ utilization: 0.9 -> 0.8"
 
 
 def test_unlike_plans_differ_both_ways(mixed: Plan, quickstart: Plan) -> None:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-os.environ["OMP_NUM_THREADS"] = "1"
-
-from hexdsl.runtime.tiny import make
-
-Reference = Callable[[Path, str, int], str]
+from runtime_harness import Reference
 
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hexdsl.runtime.tiny import make
+
     return make(tmp_path_factory.mktemp("llama"), "llama")
 
 
 @pytest.fixture(scope="session")
+def one_kv_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hexdsl.runtime.tiny import make
+
+    return make(tmp_path_factory.mktemp("narrow"), "llama", kv_heads=1)
+
+
+@pytest.fixture(scope="session")
 def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from hexdsl.runtime.tiny import make
+
     return make(tmp_path_factory.mktemp("qwen3"), "qwen3")
 
 

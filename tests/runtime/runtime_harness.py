@@ -21,6 +21,10 @@ READY_SECONDS = 120
 """For a replica to be ready; two busy cores import torch three times meanwhile."""
 
 
+Reference = Callable[[Path, str, int], str]
+"""Checkpoint, prompt and number of tokens to the greedy answer of transformers."""
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

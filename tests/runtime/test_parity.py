@@ -6,8 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Reference
-from runtime_harness import Stages, engine_config, start_replica
+from runtime_harness import Reference, Stages, engine_config, start_replica
 
 PROMPTS = (
     "Hello there",
@@ -20,11 +19,10 @@ TOKENS = 40
 
 SPLITS: dict[str, tuple[str, Stages, int]] = {
     "one stage": ("llama", [(0, 4, 1)], 64),
-    "two uneven stages": ("qwen3", [(0, 1, 1), (1, 4, 1)], 64),
+    "two uneven stages": ("llama", [(0, 1, 1), (1, 4, 1)], 64),
     "three uneven stages, few blocks": ("llama", [(0, 2, 1), (2, 3, 1), (3, 4, 1)], 12),
-    "TP 2": ("llama", [(0, 4, 2)], 64),
-    "TP 1 then TP 2": ("qwen3", [(0, 1, 1), (1, 4, 2)], 64),
-    "TP 2 then TP 1": ("llama", [(0, 3, 2), (3, 4, 1)], 64),
+    "TP 2 that share a KV head": ("one_kv_head", [(0, 4, 2)], 64),
+    "TP 1, 2, 1": ("qwen3", [(0, 1, 1), (1, 3, 2), (3, 4, 1)], 64),
 }
 
 

@@ -93,10 +93,10 @@ def run_worker(config: Path, rank: int = 0, **env: str) -> tuple[int, str]:
     ],
 )
 def test_a_bad_config_is_one_line_and_code_2(change: dict[str, Any], words: str, tmp_path: Path) -> None:
-    stages = change.pop("stages", None)
-    config = engine_config(tmp_path, [(0, 2, 1), (2, 4, 1)], **change)
+    stages = {name: change.pop(name) for name in ("stages",) if name in change}
+    (tmp_path / "config.json").write_text("{}")
     path = tmp_path / "replica.json"
-    path.write_text(json.dumps({**config, **({"stages": stages} if stages else {})}))
+    path.write_text(json.dumps({**engine_config(tmp_path, [(0, 2, 1), (2, 4, 1)], **change), **stages}))
     code, said = run_worker(path, rank=1)
     assert (code, said.count("\n")) == (2, 1)
     assert words in said

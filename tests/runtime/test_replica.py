@@ -13,8 +13,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from conftest import Reference
-from runtime_harness import Running, engine_config, start_replica, start_router, until
+from runtime_harness import Reference, Running, engine_config, start_replica, start_router, until
 
 KEY = "a-secret"
 LONG = 900

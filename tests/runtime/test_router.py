@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -108,6 +109,14 @@ def test_a_dead_replica_is_passed_over(serve: Serve) -> None:
     health = router.client.get("/health").json()
     assert [(r["name"], r["ready"]) for r in health["replicas"]] == [("dead", False), ("a", True)]
     assert health["replicas"][1]["stages"] == [{"layers": [0, 4], "ranks": []}]
+
+
+def test_a_replica_that_dies_before_it_answers_is_passed_over(serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hanging_up:
+        threading.Thread(target=lambda: hanging_up.accept()[0].close(), daemon=True).start()
+        router = serve({Stub("a"): 1}, (("dying", f"http://127.0.0.1:{hanging_up.getsockname()[1]}", 2.0),))
+        assert post(router)["replica"] == "a"
+    assert router.metric('hexc_router_refusals_total{replica="dying"}') == 1
 
 
 def test_a_full_replica_is_passed_over_until_all_are_full(serve: Serve) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from hexdsl.runtime.config import KvConfig, Limits
 from hexdsl.runtime.scheduler import Sampling, Scheduler, Sequence, Work
+from hexdsl.runtime.step import Chunk
 
 
 def sequence(number: int, prompt: int, answer: int) -> Sequence:
@@ -28,6 +29,8 @@ class Pipeline:
     scheduler: Scheduler
     flying: deque[Work] = field(default_factory=deque)
     finished: list[int] = field(default_factory=list)
+    memory: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """What lies in each slot of the pool: sequence and position."""
 
     def turn(self) -> None:
         while len(self.flying) < self.scheduler.stages and (work := self.scheduler.plan()):
@@ -50,8 +53,14 @@ class Pipeline:
         assert len(held) == len(set(held)) == self.scheduler.pool.used
         busy = [s.id for step in (*self.flying, work) for s, _ in step]
         assert len(busy) == len(set(busy))
-        for _, chunk in work:
-            assert chunk.positions.stop <= 4 * len(chunk.blocks)
+        for owner, chunk in work:
+            self.compute(owner.id, chunk)
+
+    def compute(self, owner: int, chunk: Chunk) -> None:
+        """Writes the chunk's keys and values; all before them must still be there."""
+        slots = [4 * chunk.blocks[p // 4] + p % 4 for p in range(chunk.positions.stop)]
+        self.memory.update({slots[p]: (owner, p) for p in chunk.positions})
+        assert [self.memory.get(slot) for slot in slots] == [(owner, p) for p in range(chunk.positions.stop)]
 
 
 def test_decodes_come_before_prompts_and_prompts_in_chunks() -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Reference
-from runtime_harness import engine_config
+from runtime_harness import Reference, engine_config
 from transformers import (
     AutoTokenizer,
     LlamaConfig,
@@ -112,16 +111,14 @@ def test_a_linked_kernel_changes_the_model() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "no checkpoint here"),
         ("not json", "cannot be read"),
         (json.dumps({"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}), "GPT2LMHeadModel is not served"),
         (json.dumps({**LLAMA, "rope_parameters": DYNAMIC}), "rotary embedding `dynamic` is not served"),
         (json.dumps({**LLAMA, "quantization_config": {"quant_method": "gptq"}}), "quantised checkpoints"),
     ],
 )
-def test_a_folder_that_cannot_be_served(content: str | None, words: str, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "config.json").write_text(content)
+def test_a_folder_that_cannot_be_served(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
     with pytest.raises(RuntimeFault, match=words):
         open_checkpoint(tmp_path)
 

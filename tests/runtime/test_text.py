@@ -81,5 +81,8 @@ def test_temperature_zero_is_greedy_beside_others_that_are_not() -> None:
 
 
 def test_a_draw_hangs_on_seed_and_index_only() -> None:
-    assert uniform(7, 3) == uniform(7, 3)
+    logits = torch.zeros(60, 1000)
+    drawn = choose(logits, [draw(1.0, seed=seed, index=index) for seed in range(2) for index in range(30)])
+    assert drawn == [choose(logits[:1], [draw(1.0, seed=s, index=i)])[0] for s in range(2) for i in range(30)]
+    assert len({*drawn}) > 50
     assert len({uniform(seed, index) for seed in range(30) for index in range(30)}) == 900

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from launch_harness import free_ports
 
 from hexdsl.bundle import run_bundle
 from hexdsl.ir.diagnostic import UsageError
@@ -15,7 +16,6 @@ from hexdsl.ir.launch import Launch, Process, Ready
 from hexdsl.ir.plan import Plan
 from hexdsl.targets.launchers.local.files import files
 from hexdsl.targets.render import render
-from running import free_ports
 
 STAND_IN = str(Path(__file__).parent / "stand_in.py")
 RUN = "import sys; from pathlib import Path; from hexdsl.bundle import run_bundle; run_bundle(Path(sys.argv[1]))"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launch_harness import Running, alive, ports_in_a_row, wait_for
 
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.target import Target
 from hexdsl.targets.registry import lower
 from hexdsl.targets.render import render
-from running import Running, alive, free_ports, wait_for
 
 tiny = pytest.importorskip("hexdsl.runtime.tiny", reason="needs the extra `run`")
 
@@ -27,14 +27,9 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
         return json.load(answer)
 
 
-def ports_in_a_row() -> int:
-    """The first of three ports that are free now: router, replica, meeting place."""
-    return next(port for port in free_ports(20) if port < 60000)
-
-
 def test_two_uneven_stages_answer(uneven: Plan, tmp_path: Path) -> None:
     tiny.make(tmp_path / "specs" / "models" / "tiny", layers=4)
-    launch = lower(uneven, Target(name="torch", ports=ports_in_a_row()), tmp_path / "specs")
+    launch = lower(uneven, Target(name="torch", ports=ports_in_a_row(3)), tmp_path / "specs")
     render(uneven, launch, tmp_path / "out")
     running = Running(tmp_path / "out", sys.executable)
     try:

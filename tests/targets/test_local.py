@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from launch_harness import Running, alive, free_ports, started, wait_for
 
 from hexdsl.ir.launch import Check, Launch, Port, Process, Ready
 from hexdsl.targets.launchers.local.files import in_order
-from running import Running, alive, free_ports, started, wait_for
 
 STAND_IN = str(Path(__file__).parent / "stand_in.py")
 NAMES = ("rank-0", "rank-1", "router")
@@ -45,13 +45,13 @@ def gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0), (signal.SIGHUP, 0)])
-def test_a_signal_stops_everything(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+def test_a_signal_from_the_terminal_stops_everything(tmp_path: Path, sent: signal.Signals, code: int) -> None:
     with started(three(), tmp_path) as running:
         running.until("ready: http://e")
         pids = family(running)
         assert len(pids) == 6
         assert all(alive(pid) for pid in pids)
-        running.process.send_signal(sent)
+        os.killpg(running.process.pid, sent)
         assert running.ends() == code
         assert gone(pids)
         assert running.lines[-2:] == ["hexc: stopping", "hexc: stopped"]
@@ -144,7 +144,7 @@ CHECKS = [
 def test_a_missing_prerequisite_is_told_before_anything_starts(tmp_path: Path, check: Check) -> None:
     with started(three(checks=(check,)), tmp_path) as running:
         assert running.ends() == 2
-        assert running.lines == [f"hexc: {check.message}"]
+        assert running.lines == ["hexc: checking what the plan needs", f"hexc: {check.message}"]
 
 
 def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:

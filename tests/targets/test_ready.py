@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from launch_harness import free_ports
 
 from hexdsl.runtime.ready import main, wait
-from running import free_ports
 
 
 class Slow(BaseHTTPRequestHandler):

@@ -14,6 +14,7 @@ from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.target import Slurm, Target
 from hexdsl.targets import registry
 from hexdsl.targets.base import Reason
+from hexdsl.targets.engines.torch.place import served
 
 
 class Other:
@@ -75,7 +76,7 @@ def test_a_package_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPa
 
 
 def test_all_reasons_are_told_at_once(gpus: Plan) -> None:
-    serve = gpus.workflow.with_(model=gpus.workflow.model.with_(path=None, family="GPT2LMHeadModel"))
+    serve = gpus.workflow.with_(model=served(gpus).with_(path=None, family="GPT2LMHeadModel"))
     with pytest.raises(NoPlanError) as error:
         registry.lower(gpus.with_(workflow=serve), Target(name="torch"), Path("/specs"))
     assert [d.code for d in error.value.diagnostics] == ["P012", "P012"]

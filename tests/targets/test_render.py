@@ -52,7 +52,7 @@ def test_launch_json_is_the_process_table(launch: Launch, uneven: Plan, tmp_path
     assert read == launch.with_(files=())
     assert Plan.model_validate_json((tmp_path / "out" / "plan.json").read_text()).digest() == uneven.digest()
     assert (tmp_path / "out" / "launch.sh").stat().st_mode & 0o100
-    assert list(json.loads((tmp_path / "out" / "launch.json").read_text()))[0] == "format_version"
+    assert next(iter(json.loads((tmp_path / "out" / "launch.json").read_text()))) == "format_version"
 
 
 def test_times_stay_beside_the_plan(launch: Launch, uneven: Plan, tmp_path: Path) -> None:

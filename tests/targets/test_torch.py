@@ -18,6 +18,7 @@ from hexdsl.ir.spec.target import Target
 from hexdsl.runtime.config import EngineConfig, RouterConfig
 from hexdsl.targets.engines.torch.config import kv_blocks
 from hexdsl.targets.engines.torch.lower import lower, weights_path
+from hexdsl.targets.engines.torch.place import served
 from hexdsl.targets.engines.torch.supports import supports
 from hexdsl.targets.launchers.local.supports import supports as local_supports
 
@@ -33,7 +34,7 @@ def process(launch: Launch, name: str) -> Process:
 
 
 def with_model(plan: Plan, **changes: Any) -> Plan:
-    return plan.with_(workflow=plan.workflow.with_(model=plan.workflow.model.with_(**changes)))
+    return plan.with_(workflow=plan.workflow.with_(model=served(plan).with_(**changes)))
 
 
 def test_the_runtime_reads_the_configs(gpus: Plan) -> None:
@@ -105,7 +106,7 @@ def test_the_endpoint_is_an_address_that_clients_can_use(uneven: Plan, host: str
     [("../m", "/m"), ("/data/m", "/data/m"), ("~/m", "~/m"), ("a/./m/", "/specs/a/m")],
 )
 def test_weights_are_found_from_the_folder_of_the_spec(uneven: Plan, path: str, found: str) -> None:
-    assert weights_path(with_model(uneven, path=path).workflow.model, Path("/specs")) == found
+    assert weights_path(served(with_model(uneven, path=path)), Path("/specs")) == found
 
 
 @pytest.mark.parametrize(("tokens", "context", "blocks"), [(4096, 512, 256), (4111, 512, 256), (100, 513, 33)])

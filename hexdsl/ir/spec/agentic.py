@@ -11,9 +11,9 @@ from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Count, Quantity, Seconds, Share, Whole
 from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.common import Name
-from hexdsl.ir.spec.metrics import AGENTIC, MetricInfo
+from hexdsl.ir.spec.metrics import AGENTIC
 from hexdsl.ir.spec.model import Model
-from hexdsl.ir.spec.rule import Expr, Objective, Rule
+from hexdsl.ir.spec.rule import Expr, MetricInfo, Objective, Rule
 from hexdsl.ir.spec.target import Target
 from hexdsl.ir.spec.workload import Arrivals, Length, Workload
 from hexdsl.ir.values import choice
@@ -98,7 +98,7 @@ class Schedule(Ir):
     """Which instance takes a call, and in which order its queue is served."""
 
     dispatch: Annotated[Balanced | RoundRobin, Field(discriminator="kind"), choice(Balanced, RoundRobin)] = Field(
-        Balanced(), description="which instance takes a call"
+        Balanced.model_construct(), description="which instance takes a call"
     )
     order: Literal["urgency", "fifo", "shortest"] = Field("urgency", description="order of an instance's queue")
 
@@ -117,7 +117,7 @@ class Agentic(Ir):
     tool: tuple[Tool, ...] = Field((), description="steps that are not model calls")
     edges: tuple[AgenticEdge, ...] = Field((), description="what runs after what")
     tenant: tuple[Tenant, ...] = Field((), description="groups of users")
-    schedule: Schedule = Field(Schedule(), description="dispatch and queue order")
+    schedule: Schedule = Field(Schedule.model_construct(), description="dispatch and queue order")
     target: tuple[Target, ...] = Field((), description="what is emitted")
     rules: tuple[Rule, ...] = Field((), description="what must hold")
     objectives: tuple[Objective, ...] = Field((), description="what to make large or small, in order of priority")

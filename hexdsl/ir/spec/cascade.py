@@ -10,9 +10,9 @@ from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Share
 from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.common import Name
-from hexdsl.ir.spec.metrics import CASCADE, MetricInfo
+from hexdsl.ir.spec.metrics import CASCADE
 from hexdsl.ir.spec.model import Model
-from hexdsl.ir.spec.rule import Expr, Objective, Rule
+from hexdsl.ir.spec.rule import Expr, MetricInfo, Objective, Rule
 from hexdsl.ir.spec.target import Target
 from hexdsl.ir.spec.think import Think
 from hexdsl.ir.spec.workload import Workload

@@ -16,11 +16,11 @@ IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 Name = Annotated[str, Field(pattern=IDENTIFIER, max_length=64)]
 
-_HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
 def _host(value: Any) -> Any:
-    if isinstance(value, str) and not _HOST.match(value):
+    if isinstance(value, str) and not _HOST.fullmatch(value):
         help_ = "a host is letters, digits, dots and hyphens, such as `gpu-07.lab`"
         raise PydanticCustomError("host", "`{text}` is not a host name", {"text": value[:60], "help": help_})
     return value

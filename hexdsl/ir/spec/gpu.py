@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Bandwidth, Bytes, Count, FlopRate, GpuPrice, Watts
+from hexdsl.ir.spec.profile import Profile, ProfileFile, contradiction
 
 FORMATS = ("fp32", "bf16", "fp16", "fp8", "int8", "fp4")
 """The number formats in which a GPU may have a compute rate."""
@@ -37,5 +39,17 @@ class Gpu(Ir):
     price: GpuPrice | None = Field(None, description="price of one GPU for an hour; `nodes` may override it")
     power: Watts | None = Field(None, description="board power")
     sm: Count | None = Field(None, description="CUDA compute capability times ten, such as 90")
-    profile: str | None = Field(None, description="file of a measured profile of this GPU")
+    profile: ProfileFile | None = Field(None, description="file of a measured profile of this GPU (`hexc profile`)")
     source: str | None = Field(None, description="where the figures come from, with the date")
+
+    @field_validator("profile")
+    @classmethod
+    def _of_this_gpu(cls, profile: Profile | None, info: ValidationInfo) -> Profile | None:
+        reason = contradiction(profile, info.data) if profile else None
+        if reason is not None:
+            context = {
+                "reason": reason,
+                "help": "measure this GPU with `hexc profile`, or name the profile of its kind",
+            }
+            raise PydanticCustomError("file", "this profile is of another GPU: {reason}", context)
+        return profile

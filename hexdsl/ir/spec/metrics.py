@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hexdsl.ir.quantity import COST, COUNT, PLAIN, RATE, SECONDS, SHARE, Unit, dimension
+from hexdsl.ir.quantity import COST, COUNT, PLAIN, RATE, SECONDS, SHARE, WHOLE, Unit, dimension
 from hexdsl.ir.spec.rule import MetricInfo
 
 THROUGHPUT = Unit(
@@ -20,12 +20,12 @@ def _distribution(name: str, unit: Unit, description: str) -> MetricInfo:
     return MetricInfo(name=name, unit=unit, description=description, stats=True)
 
 
-def _decision(name: str, description: str) -> MetricInfo:
-    return MetricInfo(name=name, unit=COUNT, description=description, decision=True)
+def _decision(name: str, description: str, unit: Unit = COUNT) -> MetricInfo:
+    return MetricInfo(name=name, unit=unit, description=description, decision=True)
 
 
-def _of(name: str, unit: Unit, description: str) -> MetricInfo:
-    return MetricInfo(name=name, unit=unit, description=description, of=True)
+def _of(name: str, parts: tuple[str, ...], unit: Unit, description: str) -> MetricInfo:
+    return MetricInfo(name=name, unit=unit, description=description, parts=parts)
 
 
 COST_ = _metric("cost", COST, "price of the GPUs in use, per time")
@@ -44,7 +44,7 @@ SERVE = (
     _metric("goodput", RATE, "requests per second that meet the latency rules, at most the arrivals"),
     RATE_,
     COST_,
-    _of("attainment", SHARE, "share of requests that meet a deadline"),
+    _of("attainment", ("deadline",), SHARE, "share of requests that meet a deadline"),
     ENERGY_,
     DEVICES,
     _decision("replicas", "copies of the model"),
@@ -66,7 +66,7 @@ CASCADE = (
 
 AGENTIC = (
     LATENCY,
-    _of("attainment", SHARE, "share of requests that meet their deadline"),
+    _of("attainment", ("deadline",), SHARE, "share of requests that meet their deadline"),
     RATE_,
     _metric("goodput", RATE, "workflows per second that meet their deadline"),
     COST_,
@@ -75,7 +75,7 @@ AGENTIC = (
 )
 
 RL = (
-    _of("tokens_per_second", THROUGHPUT, "tokens per second of a stage, such as `train`"),
+    _of("tokens_per_second", ("rollout", "reward", "train"), THROUGHPUT, "tokens per second of a stage, such as `train`"),
     _distribution("staleness", NUMBER, "policy versions between a sample and the update that uses it"),
     _metric("step_time", SECONDS, "time of one policy update"),
     RATE_,
@@ -86,7 +86,7 @@ RL = (
     TP,
     PP,
     DP,
-    _decision("zero", "ZeRO stage"),
+    _decision("zero", "ZeRO stage", WHOLE),
 )
 
 PRETRAIN = (
@@ -102,6 +102,6 @@ PRETRAIN = (
     DP,
     _decision("cp", "context-parallel degree"),
     _decision("ep", "expert-parallel degree"),
-    _decision("zero", "ZeRO stage"),
+    _decision("zero", "ZeRO stage", WHOLE),
     _decision("micro_batch", "sequences in one micro-batch"),
 )

@@ -10,9 +10,9 @@ from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Share, Tokens
 from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.common import File
-from hexdsl.ir.spec.metrics import PRETRAIN, MetricInfo
+from hexdsl.ir.spec.metrics import PRETRAIN
 from hexdsl.ir.spec.model import FormatWord, Model
-from hexdsl.ir.spec.rule import Objective, Rule
+from hexdsl.ir.spec.rule import MetricInfo, Objective, Rule
 from hexdsl.ir.spec.target import Target
 
 

@@ -10,9 +10,9 @@ from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Count, Real, Tokens, Whole
 from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.common import File
-from hexdsl.ir.spec.metrics import RL, MetricInfo
+from hexdsl.ir.spec.metrics import RL
 from hexdsl.ir.spec.model import FormatWord, Model
-from hexdsl.ir.spec.rule import Objective, Rule
+from hexdsl.ir.spec.rule import MetricInfo, Objective, Rule
 from hexdsl.ir.spec.target import Target
 from hexdsl.ir.spec.workload import Length
 from hexdsl.ir.values import choice
@@ -92,11 +92,11 @@ class Rl(Ir):
     name: str
     on: Cluster = Field(description="the cluster that may be used")
     policy: Model = Field(description="the model that is trained")
-    algorithm: Algorithm = Field(Grpo(), description="how the policy is updated")
+    algorithm: Algorithm = Field(Grpo.model_construct(), description="how the policy is updated")
     data: File | None = Field(None, description="prompts, as JSON lines")
-    rollout: Rollout = Field(Rollout(), description="generation of samples")
-    reward: Reward = Field(Reward(), description="scoring of samples")
-    train: Train = Field(Train(), description="policy updates")
+    rollout: Rollout = Field(Rollout.model_construct(), description="generation of samples")
+    reward: Reward = Field(Reward.model_construct(), description="scoring of samples")
+    train: Train = Field(Train.model_construct(), description="policy updates")
     edges: tuple[RlEdge, ...] = Field((), description="what travels between the stages")
     target: tuple[Target, ...] = Field((), description="what is emitted")
     rules: tuple[Rule, ...] = Field((), description="what must hold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -90,15 +91,20 @@ class Objective(Ir):
     span: Span
 
 
-class MetricInfo(Ir):
-    """A metric or decision that a workflow's rules may name."""
+@dataclass(frozen=True)
+class MetricInfo:
+    """A metric or decision that a workflow's rules may name.
+
+    `stats`: a distribution, of which rules need a statistic such as `p95(...)`.  `decision`: chosen by the compiler;
+    `name = value` pins it.  `parts`: it takes the name of one of these, such as `attainment(deadline)`.
+    """
 
     name: str
     unit: Unit
     description: str
-    stats: bool = Field(False, description="a distribution: rules need a statistic such as `p95(...)`")
-    decision: bool = Field(False, description="chosen by the compiler; `name = value` pins it")
-    of: bool = Field(False, description="takes the name of a part, such as `attainment(deadline)`")
+    stats: bool = False
+    decision: bool = False
+    parts: tuple[str, ...] = ()
 
 
 def metrics_in(expr: Expr) -> Iterator[Metric]:
@@ -150,7 +156,8 @@ def holds(expr: Expr, value_of: Callable[[Metric], float]) -> bool:
 
 def compare(op: str, left: float, right: float) -> bool:
     """`left op right` with the shared tolerance."""
-    slack = TOLERANCE * max(abs(left), abs(right), 1e-12)
+    # The smaller side sets the slack: an infinite latency is not within a millionth of its limit.
+    slack = TOLERANCE * max(min(abs(left), abs(right)), 1e-12)
     equal = abs(left - right) <= slack
     below = left < right - slack
     return {"<=": below or equal, ">=": not below, "==": equal, "!=": not equal, "<": below, ">": not (below or equal)}[
@@ -164,6 +171,3 @@ def _among(expr: Among, value_of: Callable[[Metric], float]) -> bool:
         return compare(">=", left, number(expr.low, value_of)) and compare("<=", left, number(expr.high, value_of))
     return any(compare("==", left, number(v, value_of)) for v in expr.values)
 
-
-for _model in (Arithmetic, Compare, Among, Logic, Rule, Objective):
-    _model.model_rebuild()

@@ -9,9 +9,9 @@ from pydantic import Field
 from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Count, Share, Tokens
 from hexdsl.ir.spec.cluster import Cluster
-from hexdsl.ir.spec.metrics import SERVE, MetricInfo
+from hexdsl.ir.spec.metrics import SERVE
 from hexdsl.ir.spec.model import Model
-from hexdsl.ir.spec.rule import Objective, Rule
+from hexdsl.ir.spec.rule import MetricInfo, Objective, Rule
 from hexdsl.ir.spec.target import Target
 from hexdsl.ir.spec.think import Think
 from hexdsl.ir.spec.workload import Workload
@@ -91,9 +91,11 @@ class Serve(Ir):
         description="share of a GPU's memory that the engine may fill",
         json_schema_extra={"pin": "utilization = 90%"},
     )
-    max_batch: Count = Field(256, description="requests that one replica may run together")
-    routing: Routing = Field(Weighted(), description="how a replica is chosen for a request")
-    on_change: OnChange = Field(OnChange(), description="what happens when machines or load change")
+    max_batch: Count = Field(
+        256, description="requests that one replica may run together", json_schema_extra={"pin": "max_batch = 256"}
+    )
+    routing: Routing = Field(Weighted.model_construct(), description="how a replica is chosen for a request")
+    on_change: OnChange = Field(OnChange.model_construct(), description="what happens when machines or load change")
     think: Think | None = Field(None, description="reasoning branches")
     target: tuple[Target, ...] = Field((), description="what is emitted")
     rules: tuple[Rule, ...] = Field((), description="what must hold")

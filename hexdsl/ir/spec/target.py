@@ -50,11 +50,11 @@ Launcher = Annotated[
     Local | Ssh | Slurm | Kubernetes, Field(discriminator="kind"), choice(Local, Ssh, Slurm, Kubernetes)
 ]
 
-_VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def _variables(value: Any) -> Any:
-    bad = next((k for k in value if not _VARIABLE.match(k)), None) if isinstance(value, dict) else None
+    bad = next((k for k in value if not _VARIABLE.fullmatch(k)), None) if isinstance(value, dict) else None
     if bad is not None:
         help_ = "letters, digits and `_`, such as `OMP_NUM_THREADS`"
         raise PydanticCustomError("name", "`{text}` is not a variable's name", {"text": bad[:60], "help": help_})
@@ -65,7 +65,7 @@ class Target(Ir):
     """What is emitted for a workflow, and how it is launched."""
 
     name: Name = Field(description="engine: torch, deepspeed, vllm or sglang")
-    launcher: Launcher = Field(Local(), description="how processes are started")
+    launcher: Launcher = Field(Local.model_construct(), description="how processes are started")
     host: str = Field("127.0.0.1", pattern=r"^[A-Za-z0-9.:-]+$", description="address on which servers listen")
     ports: Count = Field(18100, ge=1024, le=65000, description="first of the ports that servers use")
     checkpoint: Seconds | None = Field(None, description="time between checkpoints")

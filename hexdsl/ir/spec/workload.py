@@ -141,11 +141,11 @@ class Workload(Ir):
     name: str
     arrivals: Arrivals | None = Field(None, description="how requests arrive, such as `poisson(12req/s)`")
     prompt: Length = Field(
-        Fixed(value=1000),
+        Fixed.model_construct(value=1000),
         description="prompt lengths, such as `lognormal(median = 900, p95 = 4000)`",
         json_schema_extra={"pin": "prompt = 1000tok"},
     )
-    output: Length = Field(Fixed(value=200), description="output lengths", json_schema_extra={"pin": "output = 200tok"})
+    output: Length = Field(Fixed.model_construct(value=200), description="output lengths", json_schema_extra={"pin": "output = 200tok"})
     trace: File | None = Field(None, description="a recorded trace (CSV or JSON lines)")
     columns: dict[str, str] = Field({}, description="which column of the trace holds what")
     classes: dict[str, Share] = Field({}, description="shares of request classes, such as `{ chat = 60%, code = 40% }`")

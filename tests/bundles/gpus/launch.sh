@@ -73,6 +73,7 @@ start() {
 }
 
 check_prerequisites() {
+  say "checking what the plan needs"
   "$python" -c 'from importlib.util import find_spec; raise SystemExit(None in map(find_spec, "hexdsl.runtime.worker torch transformers safetensors starlette uvicorn httpx".split()))' 2>/dev/null ||
     die 'this Python lacks one of hexdsl.runtime.worker torch transformers safetensors starlette uvicorn httpx: install hexdsl[run], or set HEXC_PYTHON to a Python that has it'
   [[ -d /specs/models/tiny ]] ||
@@ -131,15 +132,15 @@ signal() { # signal NAME PID...
   done
 }
 
-any_left() { # any_left PID...: whether something of these families still runs
+any_left() { # any_left PID...: whether one of the processes themselves still runs
   local pid
   for pid in "$@"; do
-    if kill -0 -- "-$pid" 2>/dev/null || kill -0 "$pid" 2>/dev/null; then return 0; fi
+    if kill -0 "$pid" 2>/dev/null; then return 0; fi
   done
   return 1
 }
 
-end() { # end PID...: asks, waits, insists
+end() { # end PID...: asks, waits, insists; what a process leaves of its family goes with it
   local last=$((SECONDS + grace))
   signal TERM "$@"
   while any_left "$@" && ((SECONDS < last)); do sleep 0.1; done
@@ -218,10 +219,10 @@ ask() { # ask NAME: whether it is ready by now
   fi
 }
 
-watch() { # one look at everything, after a second or as soon as something ends
+watch() { # one look at everything, after half a second or as soon as something ends
   local name
   if ! kill -0 "${timer:-x}" 2>/dev/null; then
-    sleep 1 {guard}>&- {lock}>&- &
+    sleep 0.5 {guard}>&- {lock}>&- &
     timer=$!
   fi
   wait -n || true
@@ -236,15 +237,16 @@ until_ready() { # until_ready NAME
 }
 
 main() {
+  if [[ ${1:-} == --guard ]]; then
+    stand_guard
+    return
+  fi
+
   local name other
   python=$(command -v -- "${HEXC_PYTHON:-python3}") || die "there is no ${HEXC_PYTHON:-python3}: set HEXC_PYTHON to a Python with hexdsl"
   [[ $python == /* ]] || python=$PWD/$python
   unset CDPATH
   cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
-  if [[ ${1:-} == --guard ]]; then
-    stand_guard
-    return
-  fi
 
   trap finish EXIT
   trap 'exit 130' INT

@@ -1,0 +1,1 @@
+"""The cost of a training step: time by cause, memory of a rank by part, and utilisation."""

@@ -1,0 +1,1 @@
+"""Discrete-event simulation of serving: replicas with a vLLM-style scheduler, routers, links, failures."""

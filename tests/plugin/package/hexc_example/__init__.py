@@ -1,0 +1,1 @@
+"""An engine and a launcher that come from outside hexc."""
