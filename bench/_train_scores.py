@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 from _scores import Range, Score, score
 from _train_fit import fit
 from _train_rows import TrainPoint, point_of
@@ -86,5 +87,5 @@ def _memory(points: list[TrainPoint]) -> list[Score]:
 
 def _peak(p: TrainPoint) -> Range:
     parts = memory_parts(p.arch, p.gpu, p.strategy, p.seq)
-    value = float(sum(part for name, part in parts.items() if name != "reserve").max()) / 2**30
+    value = float(np.sum([part for name, part in parts.items() if name != "reserve"], axis=0).max()) / 2**30
     return value, value * (1 - MEMORY_BAND), value * (1 + MEMORY_BAND)

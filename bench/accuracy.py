@@ -12,6 +12,8 @@ others as 16-bit; --kv overrides that.  Requests beyond what the KV cache holds 
 The training coefficients were fitted to the llm-foundry rows alone: rows of other sources are held out, and the table
 says which.  --leave-out fits them again to all groups but one and scores that one.  Rows of what the model does not
 know (a 500 W part, fp8 scaled by rows, torchtitan's context parallelism) stand apart and are never fitted.
+"Held out" is said of the coefficients only: what the model counts, the priors, how each row's set-up is read and which
+rows stand apart were settled with all rows in view.  The counts of memory were settled on the rows that score them.
 """
 
 from __future__ import annotations

@@ -129,15 +129,14 @@ def _gemm(rows: Sequence[Measured]) -> Gemm:
 
 
 def _weights(rows: Sequence[Measured]) -> float | None:
-    """Bandwidth of reading weights: products of few rows, in the widest format that was measured."""
+    """Bandwidth of reading weights: the best number of few rows, in the widest format that was measured."""
     few = [r for r in rows if r.sizes[0] <= FEW_ROWS]
-    widest = max((BYTES_PER_VALUE[r.dtype] for r in few), default=None)
-    reads = [
-        (r.sizes[1] * r.sizes[2] * BYTES_PER_VALUE[r.dtype], r.seconds)
-        for r in few
-        if BYTES_PER_VALUE[r.dtype] == widest
-    ]
-    return _large(reads)
+    widest = max((BYTES_PER_VALUE[r.dtype] for r in few), default=0.0)
+    reads: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for r in few:
+        if BYTES_PER_VALUE[r.dtype] == widest:
+            reads[r.sizes[0]].append((r.sizes[1] * r.sizes[2] * widest, r.seconds))
+    return max((rate for found in reads.values() if (rate := _large(found))), default=None)
 
 
 def _large(reads: Sequence[tuple[float, float]]) -> float | None:

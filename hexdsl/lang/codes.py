@@ -36,6 +36,7 @@ MEANING_CODES: dict[str, str] = {
     "E140": "a config.json that is not a model",
     "E141": "a file that is not a profile of a GPU",
     "E142": "a table of measurements that cannot be used",
+    "E143": "a machine that cannot be measured",
     "E150": "a cluster without machines",
     "E151": "a model's figures contradict each other",
     "E160": "a machine-made spec does not fit the format",

@@ -1,8 +1,7 @@
 """Measures the machine that it runs on: `python -m hexdsl.runtime.profile`, started by `hexc profile`.
 
-stdout is JSON lines: first the device, then one measured operator a line (`operator dtype sizes seconds`).  stderr has
-a line for each thing that is being measured, and one beginning with `skipped: ` for each that could not be.
-Exit code 2 where the device is not there.
+stdout is JSON lines: first the device, then what is being measured (`about`), each measured operator (`operator dtype
+sizes seconds`), and what could not be measured (`skipped`).  Exit code 2 where the device is not there.
 """
 
 from __future__ import annotations
@@ -17,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as functional
+
+T = TypeVar("T")
 
 SEED = 0
 MAX_REPEATS = 200
@@ -28,7 +29,7 @@ MAX_REPEATS = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured on a kind of device.  `read` and `product` are (n, k) of weights, beyond all caches and small."""
+    """What is measured on a device.  `read` and `product` are (n, k) of weights: beyond all caches, and smaller."""
 
     dtypes: tuple[str, ...]
     read: tuple[int, int]
@@ -42,12 +43,12 @@ class Plan:
 
 CPU = Plan(
     dtypes=("fp32", "bf16"),
-    read=(8192, 8192),
+    read=(8192, 4096),
     product=(2048, 2048),
     heads=(16, 4, 64),
     prompts=(256, 1024, 2048, 4096),
     contexts=((8, 4096), (16, 8192)),
-    copy=256 << 20,
+    copy=128 << 20,
     messages=(1 << 14, 1 << 20, 32 << 20),
 )
 CUDA = Plan(
@@ -60,8 +61,12 @@ CUDA = Plan(
     copy=1 << 30,
     messages=(1 << 14, 1 << 20, 128 << 20),
 )
-FEW_ROWS = (1, 16)
-ROWS = (64, 256, 1024, 2048, 4096)
+ROWS = (2048, 1, 256, 16, 1024, 4096)
+"""Rows of the products.  What matters most comes first, since the time may end before all is measured."""
+
+FEW_ROWS = 16
+"""Products of so few rows time the reading of their weights."""
+
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.float8_e4m3fn}
 
 
@@ -74,8 +79,10 @@ class Bench:
     deadline: float
 
     def seconds(self, step: Callable[[], object]) -> float:
-        """Median seconds of a step, after one that warms up."""
+        """Median seconds of a step, after one that warms up; a long one is taken twice in all."""
         first = self._once(step, 1)
+        if first > self.each_s:
+            return self._once(step, 1)
         inner = max(1, min(MAX_REPEATS, int(1e-3 / max(first, 1e-9))))
         until = min(self.deadline, time.perf_counter() + self.each_s)
         found = [self._once(step, inner)]
@@ -95,9 +102,13 @@ class Bench:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    @property
-    def late(self) -> bool:
-        return time.perf_counter() >= self.deadline
+    def in_time(self, sizes: Sequence[T], what: str) -> Iterator[T]:
+        """The first of the sizes, and the others until the time is up."""
+        for i, size in enumerate(sizes):
+            if i and time.perf_counter() >= self.deadline:
+                _skip(f"{what} at {', '.join(map(str, sizes[i:]))}", "time is up")
+                return
+            yield size
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,29 +119,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     found = torch.cuda.is_available()
     if args.device == "cuda" and not found:
-        print("skipped: PyTorch finds no CUDA device", file=sys.stderr)
+        _skip("cuda", "PyTorch finds no CUDA device")
         return 2
     device = torch.device(args.device or ("cuda" if found else "cpu"))
     plan = CUDA if device.type == "cuda" else CPU
     torch.manual_seed(SEED)
     _print(describe(device))
-    local = Bench(device, args.seconds / 100, time.perf_counter() + 0.7 * args.seconds)
     with torch.inference_mode():
-        for about, measure in MEASUREMENTS:
-            _run(about, lambda m=measure: m(plan, local), local)  # type: ignore[misc]
-    communicate(device, plan, 0.3 * args.seconds)
+        for about, share, measure in MEASUREMENTS:
+            _run(about, measure(plan, Bench(device, args.seconds / 50, time.perf_counter() + share * args.seconds)))
+    communicate(device, plan, 0.2 * args.seconds)
     return 0
 
 
-def _run(about: str, measure: Callable[[], Iterator[dict[str, Any]]], bench: Bench) -> None:
-    """Prints what one measurement yields, until its time is up or the device refuses."""
-    print(about, file=sys.stderr, flush=True)
+def _run(about: str, rows: Iterator[dict[str, Any]]) -> None:
+    """Prints the rows of one measurement, as far as the device takes part."""
+    _print({"about": about})
     try:
-        for row in measure():
+        for row in rows:
             _print(row)
-            if bench.late:
-                _skip(f"the rest of {about}", "time is up")
-                return
     except (RuntimeError, NotImplementedError, MemoryError) as error:
         _skip(about, (str(error).splitlines() or [type(error).__name__])[0])
 
@@ -140,7 +147,8 @@ def describe(device: torch.device) -> dict[str, Any]:
     version = f"hexc profile, torch {torch.__version__}"
     if device.type == "cuda":
         found = torch.cuda.get_device_properties(device)
-        return {"gpu": found.name, "memory_bytes": found.total_memory, "source": f"{version}, CUDA {torch.version.cuda}"}
+        source = f"{version}, CUDA {torch.version.cuda}"
+        return {"gpu": found.name, "memory_bytes": found.total_memory, "source": source}
     return {"gpu": _cpu_name(), "memory_bytes": None, "source": f"{version}, {torch.get_num_threads()} CPU threads"}
 
 
@@ -154,25 +162,23 @@ def _cpu_name() -> str:
 
 
 def gemm(plan: Plan, bench: Bench) -> Iterator[dict[str, Any]]:
-    """Products of m rows with a weight: few rows with a large one, which time reading it, then many."""
-    for dtype in plan.dtypes:
-        try:
-            yield from _gemms(dtype, plan, bench)
-        except (RuntimeError, NotImplementedError) as error:
-            _skip(f"{dtype} products", str(error).splitlines()[0])
-
-
-def _gemms(dtype: str, plan: Plan, bench: Bench) -> Iterator[dict[str, Any]]:
-    for shape, rows in ((plan.read, FEW_ROWS), (plan.product, ROWS)):
-        n, k = shape
-        for m in rows if dtype != "fp8" else (r for r in rows if r >= 16):
-            seconds = bench.seconds(_product(m, n, k, dtype, bench.device))
-            yield _row("gemm", dtype, {"m": m, "n": n, "k": k}, seconds)
+    """Products of m rows with a weight, in each format that the device has."""
+    missing: set[str] = set()
+    for m in bench.in_time(ROWS, "products of m rows"):
+        n, k = plan.read if m <= FEW_ROWS else plan.product
+        for dtype in (d for d in plan.dtypes if d not in missing):
+            try:
+                seconds = bench.seconds(_product(m, n, k, dtype, bench.device))
+            except (RuntimeError, NotImplementedError) as error:
+                missing.add(dtype)
+                _skip(f"{dtype} products", str(error).splitlines()[0])
+            else:
+                yield _row("gemm", dtype, {"m": m, "n": n, "k": k}, seconds)
 
 
 def _product(m: int, n: int, k: int, dtype: str, device: torch.device) -> Callable[[], object]:
-    if dtype == "fp8":
-        a, b = (torch.zeros(r, k, device=device, dtype=torch.bfloat16).to(TYPES[dtype]) for r in (m, n))
+    if dtype == "fp8":  # takes 16 rows at least
+        a, b = (torch.randn(r, k, device=device, dtype=torch.bfloat16).to(TYPES[dtype]) for r in (max(m, 16), n))
         one = torch.ones((), device=device)
         return lambda: torch._scaled_mm(a, b.t(), one, one, out_dtype=torch.bfloat16)
     x, weight = (torch.randn(r, k, device=device, dtype=TYPES[dtype]) for r in (m, n))
@@ -182,7 +188,7 @@ def _product(m: int, n: int, k: int, dtype: str, device: torch.device) -> Callab
 def prefill(plan: Plan, bench: Bench) -> Iterator[dict[str, Any]]:
     """Causal attention of one prompt."""
     dtype = _wide(plan)
-    for tokens in plan.prompts:
+    for tokens in bench.in_time(plan.prompts, "prompts of tokens"):
         q, k, v = _heads(1, tokens, tokens, plan, bench.device)
         step = _attend(q, k, v, True)
         yield _row("attention_prefill", dtype, _attention_sizes(1, tokens, plan), bench.seconds(step))
@@ -191,8 +197,9 @@ def prefill(plan: Plan, bench: Bench) -> Iterator[dict[str, Any]]:
 def decode(plan: Plan, bench: Bench) -> Iterator[dict[str, Any]]:
     """Attention of one new token of each sequence over its KV cache."""
     dtype = _wide(plan)
-    for batch, tokens in plan.contexts:
-        step = _attend(*_heads(batch, 1, tokens, plan, bench.device), False)
+    for batch, tokens in bench.in_time(plan.contexts, "decode attention of (batch, tokens)"):
+        q, k, v = _heads(batch, 1, tokens, plan, bench.device)
+        step = _attend(q, k, v, False)
         yield _row("attention_decode", dtype, _attention_sizes(batch, tokens, plan), bench.seconds(step))
 
 
@@ -218,17 +225,18 @@ def _attention_sizes(batch: int, tokens: int, plan: Plan) -> dict[str, int]:
 
 def copies(plan: Plan, bench: Bench) -> Iterator[dict[str, Any]]:
     """A copy within the device's memory."""
-    source = torch.zeros(plan.copy, dtype=torch.uint8, device=bench.device)
-    into = torch.empty_like(source)
+    source = torch.ones(plan.copy, dtype=torch.uint8, device=bench.device)
+    into = source.clone()  # memory that was never written is not there yet
     yield _row("memory_copy", "", {"bytes": plan.copy}, bench.seconds(lambda: into.copy_(source)))
 
 
-MEASUREMENTS: tuple[tuple[str, Callable[[Plan, Bench], Iterator[dict[str, Any]]]], ...] = (
-    ("memory copies", copies),
-    ("matrix products", gemm),
-    ("prefill attention", prefill),
-    ("decode attention", decode),
+MEASUREMENTS: tuple[tuple[str, float, Callable[[Plan, Bench], Iterator[dict[str, Any]]]], ...] = (
+    ("memory copies", 0.05, copies),
+    ("decode attention", 0.1, decode),
+    ("prefill attention", 0.2, prefill),
+    ("matrix products", 0.45, gemm),
 )
+"""What is measured, and its share of the time."""
 
 
 def communicate(device: torch.device, plan: Plan, seconds: float) -> None:
@@ -238,7 +246,7 @@ def communicate(device: torch.device, plan: Plan, seconds: float) -> None:
     if not counts:
         _skip("all-reduce and transfers", "there is one GPU")
     for n in counts:
-        print(f"all-reduce and transfers among {n}", file=sys.stderr, flush=True)
+        _print({"about": f"all-reduce and transfers among {n}"})
         _meet(n, device.type, plan, seconds / len(counts))
 
 
@@ -272,9 +280,7 @@ def _rank(rank: int, count: int, port: int, kind: str, plan: Plan, seconds: floa
     else:
         torch.set_num_threads(1)
     store = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group(
-        "nccl" if kind == "cuda" else "gloo", init_method=store, rank=rank, world_size=count
-    )
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", init_method=store, rank=rank, world_size=count)
     for size in plan.messages:
         message = torch.zeros(size // 4, device=device)
         found = _agreed(lambda m=message: distributed.all_reduce(m), device, seconds / 10)  # type: ignore[misc]
@@ -330,7 +336,7 @@ def _print(value: dict[str, Any]) -> None:
 
 
 def _skip(what: str, why: str) -> None:
-    print(f"skipped: {what}: {why}", file=sys.stderr, flush=True)
+    _print({"skipped": f"{what}: {why}"})
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ CASES = {
     "-D of an unknown name": Case((*PLAN, "-D", "rte=1req/s"), 2, "E031", "did you mean `rate`"),
     "-D without a value": Case((*PLAN, "-D", "rate"), 2, "E031", "NAME=VALUE"),
     "-D of another type": Case((*PLAN, "-D", "rate=80GB"), 2, "E032", "rate"),
-    "-D of no value at all": Case((*PLAN, "-D", "rate=]"), 1, "S", "-D rate"),
+    "-D of no value at all": Case((*PLAN, "-D", "rate=]"), 2, "S", "-D rate"),
     "parameter without a value": Case(PLAN, 1, "E030", "no value", edit((" = 0.1req/s", ""))),
     "parameter file that is missing": Case((*PLAN, "--params", "no.hex"), 2, "E001", "no.hex"),
     "parameter file that is a spec": Case((*PLAN, "--params", "small.hex"), 1, "E012", "name = value"),

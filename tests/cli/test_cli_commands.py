@@ -109,7 +109,7 @@ def test_machine_made_spec_with_a_mistake(hexc: Hexc, tmp_path: Path) -> None:
     (tmp_path / "made.json").write_text('{"name": "x", "gpus": [{"kind": "gpu", "name": "g", "memory_byte": 1}]}')
     said = hexc("check", tmp_path / "made.json", "--from-json")
     assert said.code == 1
-    assert "error[E160]: `gpus.0.memory_byte`" in said.err
+    assert "error[E160]: `gpus.0`: there is no `memory_byte` here" in said.err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from costs_shapes import A100, H100, MIXTRAL
 from hexdsl.costs.arch import Arch, expert_params, total_params
 from hexdsl.costs.training.layout import stages
 from hexdsl.costs.training.memory import in_flight, memory_parts, rank_bytes, room_bytes
-from hexdsl.costs.training.strategy import Kernels, TrainStrategy
+from hexdsl.costs.training.strategy import Kernels, Recompute, TrainStrategy
 from hexdsl.costs.training.work import kept_bytes
 
 LLAMA2_7B = Arch(32, 4096, 32, 32, 128, 11008, 32000)
@@ -101,7 +101,7 @@ def test_sharded_experts_do_not_shrink_twice() -> None:
 def test_more_zero_and_more_recomputation_need_less(pp: int) -> None:
     base = TrainStrategy(dp=8, pp=pp, accumulation=16, zero=np.arange(3))
     assert np.all(np.diff(rank_bytes(LLAMA2_7B, H100, base, 4096).max(axis=0)) < 0)
-    kinds = ("none", "ops", "full")
+    kinds: tuple[Recompute, ...] = ("none", "ops", "full")
     need = [rank_bytes(LLAMA2_7B, H100, replace(base, zero=1, recompute=kind), 4096).max() for kind in kinds]
     assert need[0] > need[1] > need[2]
 

@@ -36,7 +36,7 @@ def renewed(sample: Any, real: Any) -> Any:
 def pretty(value: Any, indent: int = 0, used: int = 0) -> str:
     """JSON in which whatever fits stands on one line.  `used` columns are taken by what stands before the value."""
     short = json.dumps(value, ensure_ascii=False)
-    if not isinstance(value, (dict, list)) or not value or (indent and indent + used + len(short) < WIDTH):
+    if not isinstance(value, (dict, list)) or not value or indent + used + len(short) < WIDTH:
         return short
     inner, edge = " " * (indent + 2), " " * indent
     if isinstance(value, list):

@@ -92,7 +92,9 @@ def test_the_table_of_commands_is_that_of_the_parser() -> None:
 
 
 def test_the_table_of_workflows_names_every_kind() -> None:
-    rows = re.findall(r"^\| `(\w+)`[^|]*\|[^|]+\| (yes|no) \| (yes|no) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)`[^|]*\|[^|]+\| (yes|no) \| (yes|no) \|", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
     assert {kind for kind, _, _ in rows} == set(WORKFLOW_KINDS)
     assert {checked for _, checked, _ in rows} == {"yes"}
 

@@ -64,7 +64,7 @@ def train_step(
     arch: Arch,
     gpu: Gpu | Sequence[Kinds],
     strategy: TrainStrategy,
-    seq: int,
+    seq: float,
     fabric: Fabric,
     coef: Coefficients | None = None,
 ) -> TrainCost:
