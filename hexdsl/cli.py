@@ -35,7 +35,7 @@ def parser() -> Parser:
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"hexc {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_check, _plan, _compile, _run, _explain, _diff, _graph, _report, _fmt, _schema, _reference):
+    for add in (_check, _plan, _compile, _run, _explain, _diff, _graph, _report, _measurements, _fmt, _schema, _reference):
         add(commands)
     return top
 
@@ -127,6 +127,57 @@ def _report(commands: Commands) -> None:
     command = _command(commands, "report", "write a page about a plan (one self-contained HTML file)")
     command.add_argument("subject", metavar="SPEC|PLAN|DIR")
     command.add_argument("-o", "--out", metavar="FILE", help="file to write; left out: stdout")
+    _spec_options(command)
+
+
+def _measurements(commands: Commands) -> None:
+    estimate = _command(commands, "estimate", "predict latency, throughput and memory of one operating point or many")
+    estimate.add_argument("spec", nargs="?", help="spec whose models and GPUs may be named; left out: the catalog's")
+    _point_options(estimate)
+    estimate.add_argument("--from", dest="rows", metavar="FILE.csv", help="a point a row")
+    _training_options(estimate)
+    calibrate = _command(commands, "calibrate", "fit the cost model to measured serving runs and write a profile")
+    calibrate.add_argument("rows", metavar="RUN.csv", help="a measured point a row, with `tpot_ms` and `ttft_ms`")
+    calibrate.add_argument("--spec", help="spec whose models and GPUs may be named; left out: the catalog's")
+    _point_options(calibrate)
+    calibrate.add_argument("-o", "--out", metavar="FILE", help="profile to write; left out: none is written")
+    profile = _command(commands, "profile", "measure this machine and write its profile")
+    profile.add_argument("-o", "--out", metavar="FILE", help="profile to write; left out: a name made from the GPU's")
+    profile.add_argument("--device", choices=("cpu", "cuda"), help="left out: a GPU where there is one")
+    profile.add_argument("--quick", action="store_true", help="about 5 seconds of measuring instead of 20")
+    profile.add_argument("--save-table", metavar="FILE.csv", help="write the measured operators as a table too")
+    profile.add_argument("--from", dest="table", metavar="TABLE", help="take a table of operators (CSV, parquet)")
+    profile.add_argument("--gpu", metavar="NAME", help="the GPU of the table")
+
+
+def _training_options(command: Parser) -> None:
+    command.add_argument("--train", action="store_true", help="a training step instead of serving")
+    for name in ("dp", "cp", "ep"):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=f"training: degree of {name}")
+    command.add_argument("--seq", type=int, metavar="TOKENS", help="training: tokens of a sequence (default 4096)")
+    command.add_argument("--micro-batch", type=int, metavar="N", help="training: sequences of a micro-batch")
+    command.add_argument("--accumulation", type=int, metavar="N", help="training: micro-batches of a step")
+    command.add_argument("--interleave", type=int, metavar="N", help="training: virtual stages of a rank")
+    command.add_argument("--zero", type=int, metavar="STAGE", help="training: ZeRO stage, 0 to 3")
+    command.add_argument("--recompute", metavar="WHAT", help="training: none, selective, ops or full")
+    command.add_argument("--attention", metavar="KERNEL", help="training: unfused, flash1, flash2 or flash3")
+    command.add_argument("--node-gpus", type=int, metavar="N", help="training: GPUs of a machine (default 8)")
+    command.add_argument("--nic", metavar="BANDWIDTH", help="training: network of a GPU, both directions together")
+
+
+def _point_options(command: Parser) -> None:
+    command.add_argument("--model", metavar="NAME", help="a model of the spec or the catalog, or a config.json")
+    command.add_argument("--gpu", metavar="NAME", help="a GPU of the spec or the catalog")
+    command.add_argument("--profile", metavar="FILE", help="measured profile of the GPU")
+    command.add_argument("--precision", metavar="FORMAT", help="format of the weights; left out: the model's")
+    command.add_argument("--kv", metavar="FORMAT", help="format of the KV cache; left out: 16 bits")
+    command.add_argument("--tp", type=int, metavar="N", help="tensor-parallel degree")
+    command.add_argument("--pp", type=int, metavar="N", help="pipeline stages")
+    command.add_argument("--batch", type=float, metavar="N", help="running requests (default 1)")
+    command.add_argument("--isl", type=float, metavar="TOKENS", help="tokens of a prompt (default 1000)")
+    command.add_argument("--osl", type=float, metavar="TOKENS", help="tokens of an answer (default 200)")
+    command.add_argument("--link", metavar="BANDWIDTH", help="link between the GPUs, both directions together")
+    command.add_argument("--utilization", type=float, default=0.9, help="share of the memory that the engine fills")
     _spec_options(command)
 
 

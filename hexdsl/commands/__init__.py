@@ -14,6 +14,7 @@ _HOMES = {
     "check": "check", "fmt": "check",
     "plan": "plan", "compile": "plan", "run": "plan",
     "explain": "views", "diff": "views", "graph": "views", "report": "views",
+    "profile": "profile", "calibrate": "calibrate", "estimate": "estimate",
     "schema": "reference", "completion": "reference", "targets": "reference", "passes": "reference",
 }  # fmt: skip
 """Command to its module: a command imports only what it needs, so that `check` starts quickly."""

@@ -15,7 +15,7 @@ from hexdsl.ir.diagnostic import Diagnostic, UsageError
 from hexdsl.ir.spec import Spec
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import Format, FormatWord, Model
-from hexdsl.ir.spec.profile import read_profile
+from hexdsl.ir.spec.profile import Profile, read_profile
 from hexdsl.ir.values import suggestion
 from hexdsl.lang.hf import read_config
 from hexdsl.lang.resolve import load_file
@@ -103,16 +103,21 @@ def _from_config(name: str, known: Iterable[str]) -> Model:
     raise UsageError([Diagnostic("E140", message, (), "name the config.json of a decoder model")])
 
 
-def with_profile_file(gpu: Gpu, path: str) -> Gpu:
-    """The GPU with the profile in a file.  Raises UsageError where the file is none, or that of another GPU."""
-    data = read_bytes(Path(path), path, MAX_CONFIG)
+def read_profile_file(path: str) -> Profile:
+    """The profile in a file.  Raises UsageError where it is none."""
     try:
-        return gpu.with_(profile=read_profile(data))
-    except ValidationError as error:
-        reason, help_ = error.errors()[0]["msg"], "measure this GPU with `hexc profile`"
-        raise UsageError([Diagnostic("E141", f"`{path}`: {reason}", (), help_)]) from None
+        return read_profile(read_bytes(Path(path), path, MAX_CONFIG))
     except ValueError as error:
         raise UsageError([Diagnostic("E141", f"`{path}`: {error}", (), "`hexc profile` writes such a file")]) from None
+
+
+def profiled(gpu: Gpu, profile: Profile) -> Gpu:
+    """The GPU with a profile.  Raises UsageError where that is of another GPU."""
+    try:
+        return gpu.with_(profile=profile)
+    except ValidationError as error:
+        reason, help_ = error.errors()[0]["msg"], "measure this GPU with `hexc profile`, or name its own profile"
+        raise UsageError([Diagnostic("E141", f"`{gpu.name}`: {reason}", (), help_)]) from None
 
 
 def in_formats(model: Model, weights: FormatWord | None, kv: FormatWord | None) -> Model:

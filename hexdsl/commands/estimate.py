@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hexdsl.commands.base import Output, as_json
+from hexdsl.commands.catalog import read_profile_file
 from hexdsl.commands.points import Point, engine_from, names_of, point_alone, points_in
 from hexdsl.costs.estimate import Estimate
 from hexdsl.costs.memory import Engine
 from hexdsl.costs.point import Estimated, estimate
 from hexdsl.ir.diagnostic import Diagnostic, UsageError
+
+if TYPE_CHECKING:
+    from hexdsl.report.estimate import Row
 
 Priced = tuple[Point, Estimated]
 
@@ -21,13 +25,22 @@ def estimate_command(args: argparse.Namespace) -> Output:
     """Prices points and prints them."""
     from hexdsl.report.estimate import point_text, points_text
 
-    names = names_of(args)
+    names = names_of(args, read_profile_file(args.profile) if args.profile else None)
+    if args.train:
+        from hexdsl.commands.training import train_command
+
+        return train_command(args, names)
     points = points_in(args.rows, names) if args.rows else (point_alone(names),)
     priced = [(p, _priced(p, engine_from(args))) for p in points]
     if args.json:
         return Output(data=as_json({"format_version": "1.0", "points": [to_json(*p) for p in priced]}))
-    text = points_text(priced, args.width) if args.rows else point_text(*priced[0], args.width)
+    views = [_view(*p) for p in priced]
+    text = points_text(views, args.width) if args.rows else point_text(*views[0], args.width)
     return Output(data=text, talk=_warnings(priced))
+
+
+def _view(point: Point, found: Estimated) -> Row:
+    return f"{point.config} on {point.gpu}", point.replica, point.load, point.batch, found
 
 
 def _priced(point: Point, engine: Engine) -> Estimated:
@@ -38,15 +51,17 @@ def _priced(point: Point, engine: Engine) -> Estimated:
 
 
 def _warnings(priced: Sequence[Priced]) -> str:
-    """What a reader must know before believing a line."""
-    lines = []
-    for point, found in priced:
-        if not found.fits:
-            lines.append(f"{point.label}: does not fit: not one request's KV cache has room beside the weights")
-        elif found.running < point.batch:
-            most, batch = int(found.running), int(point.batch)
-            lines.append(f"{point.label}: the KV cache holds {most} of {batch} requests; the others wait")
-    return "\n".join(lines)
+    """What a reader must know before believing the figures."""
+    large = [p.label for p, found in priced if not found.fits]
+    waiting = [p.label for p, found in priced if found.fits and found.running < p.batch]
+    lines = [_about(large, "the KV cache of not one request has room beside the weights")]
+    lines.append(_about(waiting, "the KV cache holds only a part of the requests; the others wait, and are not counted"))
+    return "\n".join(line for line in lines if line)
+
+
+def _about(labels: Sequence[str], text: str) -> str:
+    more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+    return f"{labels[0]}{more}: {text}" if labels else ""
 
 
 def to_json(point: Point, found: Estimated) -> dict[str, Any]:

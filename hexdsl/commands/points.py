@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from hexdsl.commands.base import spec_of
-from hexdsl.commands.catalog import Catalog, catalog_of, in_formats, with_profile_file
+from hexdsl.commands.catalog import Catalog, catalog_of, in_formats, profiled
 from hexdsl.costs.arch import tp_divides
 from hexdsl.costs.gpu import BYTES_PER_VALUE, Link
 from hexdsl.costs.memory import Engine
@@ -20,6 +20,7 @@ from hexdsl.costs.serving import Load
 from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import FormatWord
+from hexdsl.ir.spec.profile import Profile
 from hexdsl.lang.source import read_bytes
 from hexdsl.lang.units import UnitError, quantity
 from hexdsl.passes.serve.adapter import STEP_TOKENS, arch_of, formats_of, gpu_of
@@ -50,7 +51,7 @@ class Names:
 
     catalog: Catalog
     defaults: Mapping[str, str]
-    profile: str | None
+    profile: Profile | None
     link: Link | None
 
 
@@ -58,23 +59,23 @@ COLUMNS = ("model", "gpu", "precision", "kv", "tp", "pp", "batch", "isl", "osl")
 """Columns of a table of points.  `precision` is the format of the weights; `isl` and `osl` are tokens in and out."""
 
 
-def names_of(args: argparse.Namespace) -> Names:
-    """The catalog and the values that the command line gives.  Raises SpecError."""
+def names_of(args: argparse.Namespace, profile: Profile | None) -> Names:
+    """The catalog and the values that the command line gives; the profile is for every GPU.  Raises SpecError."""
     spec = spec_of(args, args.spec).spec if args.spec else None
     given = {c: getattr(args, c, None) for c in COLUMNS}
+    link = link_of(args.link, "--link") if args.link else None
     defaults = {name: str(value) for name, value in given.items() if value is not None}
-    return Names(catalog_of(spec), {"tp": "1", "pp": "1", **defaults}, args.profile, _link(args.link))
+    return Names(catalog_of(spec), {"tp": "1", "pp": "1", **defaults}, profile, link)
 
 
-def _link(text: str | None) -> Link | None:
-    if text is None:
-        return None
+def link_of(text: str, option: str) -> Link:
+    """A link of a bandwidth given for both directions together.  Raises UsageError."""
     try:
         found = quantity(text)
     except UnitError as error:
-        raise UsageError([Diagnostic("E032", f"`--link {text}`: {error}", (), "write `--link 64GB/s`")]) from None
+        raise UsageError([Diagnostic("E032", f"`{option} {text}`: {error}", (), f"write `{option} 64GB/s`")]) from None
     if dict(found.dim) != {"B": 1, "s": -1} or found.value <= 0:
-        raise UsageError([Diagnostic("E032", f"`--link {text}` is not a bandwidth", (), "write `--link 64GB/s`")])
+        raise UsageError([Diagnostic("E032", f"`{option} {text}` is not a bandwidth", (), f"write `{option} 64GB/s`")])
     return Link(found.value / 2)
 
 
@@ -90,7 +91,8 @@ def point_alone(names: Names) -> Point:
     for column, option in (("model", "--model"), ("gpu", "--gpu")):
         if column not in names.defaults:
             raise UsageError([Diagnostic("E004", f"which {column}?", (), f"write `{option} NAME`, or give `--from`")])
-    return point_of(Row("the command line", {}), names)
+    alone = {"batch": "1", "isl": "1000", "osl": "200", **names.defaults}
+    return point_of(Row("the command line", alone), names)
 
 
 def point_of(row: Row, names: Names) -> Point:
@@ -98,13 +100,11 @@ def point_of(row: Row, names: Names) -> Point:
     row = Row(row.place, {**names.defaults, **{k: v for k, v in row.values.items() if v}})
     try:
         return _point(row, names)
-    except UsageError as error:
-        raise _placed(error, row) from None
     except SpecError as error:
-        raise _placed(error, row) from None
+        raise placed(error, row) from None
 
 
-def _placed(error: SpecError, row: Row) -> UsageError:
+def placed(error: SpecError, row: Row) -> UsageError:
     """The error, with the row that it is about."""
     first = error.diagnostics[0]
     said = first.message if first.message.startswith(row.place) else f"{row.place}: {first.message}"
@@ -112,7 +112,7 @@ def _placed(error: SpecError, row: Row) -> UsageError:
 
 
 def _point(row: Row, names: Names) -> Point:
-    model, gpu = names.catalog.model(row.text("model")), _gpu(row, names)
+    model, gpu = names.catalog.model(row.text("model")), gpu_in(row, names)
     model = in_formats(model, _format(row, "precision"), _format(row, "kv"))
     arch, tp, pp = arch_of(model), row.whole("tp"), row.whole("pp")
     if not tp_divides(arch, tp):
@@ -130,9 +130,10 @@ def _point(row: Row, names: Names) -> Point:
     return Point(row.place, gpu.name, config, replica, Load(prompt, max(1.0, output)), batch, measured)
 
 
-def _gpu(row: Row, names: Names) -> Gpu:
+def gpu_in(row: Row, names: Names) -> Gpu:
+    """The GPU of a row, with the profile that the command line gives."""
     found = names.catalog.gpu(row.text("gpu"))
-    return with_profile_file(found, names.profile) if names.profile else found
+    return profiled(found, names.profile) if names.profile else found
 
 
 def _format(row: Row, column: str) -> FormatWord | None:

@@ -40,7 +40,7 @@ def profile_command(args: argparse.Namespace) -> Output:
     """Writes a profile, and prints a `gpu` block that uses it."""
     found = _imported(args) if args.table else _measured(args)
     made = profile_of(found.rows, found.device["gpu"], found.device["source"], found.device.get("memory_bytes"))
-    text = as_json(made.model_dump(mode="json", exclude_none=True)) + "\n"
+    text = as_json(made.model_dump(mode="json", exclude_defaults=True)) + "\n"
     if args.save_table:
         save_file(Path(args.save_table), write_table(found.rows))
     notes = [f"not measured: {why}" for why in found.skipped]

@@ -57,6 +57,7 @@ class Efficiency:
     reduce: MeasuredReduce | None = None
     overheads: Overheads | None = None
     compute_factor: float = 1.0
+    compute_provenance: Provenance | None = None
     network_factor: float = 1.0
 
     def attention_at(self, tokens: ArrayLike) -> NDArray[np.float64]:
@@ -74,7 +75,8 @@ class Efficiency:
 
     def attention_trust(self, tokens: ArrayLike) -> Provenance:
         """Where `attention_at` comes from: a profile says nothing about prompts longer or shorter than it measured."""
-        known, s = self.attention_provenance or self.provenance, np.asarray(tokens)
+        known = self.compute_provenance or self.attention_provenance or self.provenance
+        s = np.asarray(tokens)
         lengths = self.attention[0]
         inside = self.base is None or (s.min() >= lengths[0] and s.max() <= lengths[-1])
         return known if inside else "modelled"
@@ -82,7 +84,7 @@ class Efficiency:
     def gemm_at(self, name: str) -> tuple[float, Provenance]:
         """Share of the peak of large products in a format; one that was not measured is scaled from bf16."""
         share, trust = self._gemm_at(name)
-        return share / self.compute_factor, trust
+        return share / self.compute_factor, self.compute_provenance or trust
 
     def _gemm_at(self, name: str) -> tuple[float, Provenance]:
         if name not in self.gemm and self.base is not None and name in self.base.gemm:

@@ -144,7 +144,7 @@ def _operations(actual: Estimate, ideal: Estimate) -> tuple[Operation, ...]:
 def _memory(replica: Replica, load: Load, batch: float, engine: Engine) -> tuple[float, Memory]:
     """Requests for which the KV cache has room in every stage, and what the fullest stage holds."""
     tokens = float(load.prompt) + float(load.output)  # type: ignore[arg-type]
-    rooms = [_room(replica, part, tokens, engine) for part in replica.slices]
+    rooms = [requests_in(replica, part, tokens, engine) for part in replica.slices]
     tightest = min(range(replica.pp), key=rooms.__getitem__)
     part, gpu = replica.slices[tightest], replica.gpu
     per_request = float(kv_token_bytes(replica.arch, replica.formats, part)) * tokens
@@ -160,7 +160,8 @@ def _memory(replica: Replica, load: Load, batch: float, engine: Engine) -> tuple
     )
 
 
-def _room(replica: Replica, part: Slice, tokens: float, engine: Engine) -> float:
+def requests_in(replica: Replica, part: Slice, tokens: float, engine: Engine = DEFAULT_ENGINE) -> float:
+    """Requests of so many tokens whose KV cache fits beside the weights of a stage; negative where these do not fit."""
     free = float(free_kv_bytes(replica.gpu, replica.arch, replica.formats, part, engine))
     return free / (float(kv_token_bytes(replica.arch, replica.formats, part)) * tokens)
 

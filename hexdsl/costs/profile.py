@@ -90,6 +90,7 @@ def _calibrated(efficiency: Efficiency, found: Calibration) -> Efficiency:
         memory=min(1.0, efficiency.memory / factor["weights"]),
         kv=min(1.0, efficiency.kv / factor["kv"]),
         compute_factor=factor["compute"],
+        compute_provenance=None if "compute" in found.undetermined else "profiled",
         network_factor=factor["network"],
         overheads=overheads_from(found),
         provenance="profiled" if determined else efficiency.provenance,

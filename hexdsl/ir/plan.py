@@ -111,6 +111,7 @@ class Certificate(Ir):
 
     of: str = Field(description="the pass")
     goal: str = Field(description="the objective, in the user's words")
+    unit: str = Field("", description="unit of objective and bound; empty for a plain number")
     objective: Rounded
     bound: Rounded
     gap: Rounded = Field(description="relative distance between objective and bound")

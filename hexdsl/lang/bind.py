@@ -14,7 +14,7 @@ from hexdsl.lang.complaints import header, validate
 from hexdsl.lang.conditions import Conditions
 from hexdsl.lang.draft import Draft
 from hexdsl.lang.evaluate import Evaluator, Place, Value
-from hexdsl.lang.fields import misfit
+from hexdsl.lang.fields import misfit, unquoted
 from hexdsl.lang.scope import BAD, Files, Module
 from hexdsl.lang.shape import ENDS, FieldShape, Shape, shape_of
 from hexdsl.lang.source import text_of
@@ -108,8 +108,9 @@ class Binder:
         return True
 
     def _field_value(self, known: FieldShape, node: nodes.Expr, module: Module) -> Value:
-        value = self.evaluator.value(node, module)
-        wrong = None if value is BAD else misfit(known, value, node, module)
+        wrong = unquoted(known, node, module)
+        value = BAD if wrong else self.evaluator.value(node, module)
+        wrong = wrong if value is BAD else misfit(known, value, node, module)
         return self.evaluator.report.error(wrong.code, wrong.message, wrong.span, wrong.help) if wrong else value
 
     def _pin(self, draft: Draft, node: nodes.Attr, module: Module) -> None:

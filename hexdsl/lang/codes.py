@@ -51,6 +51,7 @@ PLAN_CODES: dict[str, str] = {
     "P006": "a solver limit ended the search",
     "P007": "nothing to plan",
     "P008": "a form of cluster that is not planned yet",
+    "P009": "a price or a power is missing",
     "P010": "an output folder cannot be used",
     "P011": "no such engine or launcher",
     "P012": "a target cannot run this plan",
@@ -58,6 +59,5 @@ PLAN_CODES: dict[str, str] = {
 }
 
 WARNING_CODES: dict[str, str] = {
-    "W001": "a feature that is checked but not planned yet",
     "W002": "a parameter that nothing uses",
 }

@@ -41,6 +41,18 @@ def misfit(field: FieldShape, value: Value, node: nodes.Expr, module: Module) ->
     return None
 
 
+def unquoted(field: FieldShape, node: nodes.Expr, module: Module) -> Misfit | None:
+    """A file's name without its quotes, such as `config.json`, which reads like a name of an imported file."""
+    if not (field.prose or field.file) or not isinstance(node, nodes.Member) or not isinstance(node.base, nodes.Name):
+        return None
+    text = f"{node.base.name}.{node.name}"
+    return None if node.base.name in module.aliases else _no_string(text, node.span)
+
+
+def _no_string(text: str, span: Span) -> Misfit:
+    return Misfit("E020", f"nothing is named `{text}`", span, f'a string has quotes: `"{text}"`')
+
+
 def _block(field: FieldShape, value: Value, node: nodes.Expr) -> Misfit | None:
     if isinstance(value, dict) and not field.many:
         return None
@@ -55,7 +67,7 @@ def _unknown(field: FieldShape, word: Word, node: nodes.Expr, module: Module) ->
 
 def _string(field: FieldShape, value: Value, node: nodes.Expr) -> Misfit | None:
     for word, span in _bare_words(value, node):
-        return Misfit("E020", f"nothing is named `{word}`", span, f'a string has quotes: `"{word}"`')
+        return _no_string(word, span)
     if field.file and not (isinstance(value, str) or _is_file(value)):
         return Misfit("E110", f"{said(value)} is not a file", node.span, f'write `{field.written} = file("NAME")`')
     return None

@@ -185,7 +185,7 @@ def _close_certificates(one: Certificate, two: Certificate) -> bool:
 
 
 def _proved(c: Certificate) -> str:
-    return f"{c.goal}: {say.digits(c.objective)}, bound {say.digits(c.bound)}, {c.status}"
+    return f"{c.goal}: {say.goal_value(c.objective, c)}, bound {say.goal_value(c.bound, c)}, {c.status}"
 
 
 def _replica_changes(old: Plan, new: Plan) -> Iterator[Change]:

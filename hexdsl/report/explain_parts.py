@@ -65,8 +65,8 @@ def decided(decisions: Iterable[Decision]) -> Lines:
 def proof(c: Certificate) -> Lines:
     """A certificate in two sentences."""
     side = "below" if c.goal.startswith("minimize") else "above"
-    reached = f"{c.of}: {c.goal} reached {say.digits(c.objective)}"
-    yield f"{reached}; with the same cost model no plan comes {side} {say.digits(c.bound)}."
+    reached = f"{c.of}: {c.goal} reached {say.goal_value(c.objective, c)}"
+    yield f"{reached}; with the same cost model no plan comes {side} {say.goal_value(c.bound, c)}."
     yield f"  Gap {say.percent(c.gap)}: {say.proof(c)}. Found by {c.method} ({c.solver}, {say.count(c.work, 'step')})."
 
 

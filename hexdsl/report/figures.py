@@ -233,6 +233,11 @@ def comes_to(rule: RuleCheck, plan: Plan) -> str:
     return f"about {rough(rule.value, rule.unit)}" if "ttft" in rule.text else amount(rule.value, rule.unit)
 
 
+def goal_value(value: float, c: Certificate) -> str:
+    """An objective or bound in the unit of the objective."""
+    return amount(value, c.unit) if c.unit else digits(value)
+
+
 def proof(c: Certificate) -> str:
     """What a certificate proves, in a few words."""
     if c.status == "optimal" and c.exact:

@@ -182,7 +182,7 @@ def _certificates(plan: Plan) -> Iterator[RenderableType]:
     columns = ("pass", "goal", "reached", "bound", "gap", "proof")
     table = _table(*columns, right=("reached", "bound", "gap"), whole=("pass",))
     for c in plan.certificates:
-        figures = (say.digits(c.objective), say.digits(c.bound), say.percent(c.gap))
+        figures = (say.goal_value(c.objective, c), say.goal_value(c.bound, c), say.percent(c.gap))
         table.add_row(_text(c.of), _text(c.goal), *figures, say.proof(c))
     yield table
     for c in plan.certificates:

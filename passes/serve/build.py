@@ -12,10 +12,14 @@ from hexdsl.passes.serve.decide import Pick
 from hexdsl.passes.serve.problem import BLOCK, NodeClass, Problem
 
 
+def busiest_first(picks: Sequence[Pick]) -> tuple[Pick, ...]:
+    """The order in which a plan lists its replicas."""
+    return tuple(sorted(picks, key=lambda p: (-p.load, -p.candidate.rate)))
+
+
 def replicas_of(picks: Sequence[Pick], problem: Problem) -> tuple[Replica, ...]:
-    """The replicas, those with most load first."""
-    ordered = sorted(picks, key=lambda p: (-p.load, -p.candidate.rate))
-    return tuple(_replica(f"r{i}", pick, problem) for i, pick in enumerate(ordered))
+    """The replicas of a plan, named in this order."""
+    return tuple(_replica(f"r{i}", pick, problem) for i, pick in enumerate(picks))
 
 
 def _replica(name: str, pick: Pick, problem: Problem) -> Replica:

@@ -30,6 +30,16 @@ class Aim:
         """The sense as the solver names it."""
         return maximize if self.sense == "maximize" else minimize
 
+    @property
+    def unit(self) -> str:
+        """The base unit of the objective; empty where it mixes totals or is a plain number."""
+        if self.metric is not None:
+            return "s"
+        names = list(self.linear.weights) if self.linear is not None else []
+        if len(names) != 1:
+            return ""
+        return {"cost": "usd/s", "goodput": "req/s", "throughput": "tok/s", "energy": "W"}.get(names[0], "")
+
     def is_mean(self, problem: Problem) -> bool:
         """Whether it is a mean over all requests, which is linear in the loads; other latencies are of the worst replica."""
         return self.metric is not None and self.metric.stat == "mean" and problem.arrivals is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hexdsl.ir.plan import Certificate, Decision, Plan
-from hexdsl.passes.serve.build import replicas_of
+from hexdsl.passes.serve.build import busiest_first, replicas_of
 from hexdsl.passes.serve.candidates import Space, space_of
 from hexdsl.passes.serve.decide import Decided, bound_of, decide
 from hexdsl.passes.serve.goals import Aim, aims_of, require_figures, serves_all
@@ -12,6 +12,7 @@ from hexdsl.passes.serve.points import EVERY, light_layers
 from hexdsl.passes.serve.predict import views_of
 from hexdsl.passes.serve.problem import Problem, problem_of, require_speeds
 from hexdsl.passes.serve.question import Question
+from hexdsl.passes.serve.reasons import replica_decisions
 from hexdsl.passes.serve.relaxation import latency_bound, totals_bound
 from hexdsl.passes.serve.rules import latencies_in, rules_of
 
@@ -35,10 +36,12 @@ def groups(plan: Plan) -> Plan:
         raise explain_misfit(problem)
     question = Question(space, rules, aims)
     decided = decide(question, plan.machines)
-    made = plan.with_(context=problem.context, replicas=replicas_of(decided.picks, problem))
+    picks = busiest_first(decided.picks)
+    made = plan.with_(context=problem.context, replicas=replicas_of(picks, problem))
+    reasons = replica_decisions([p.candidate for p in picks], made.replicas, question)
     return made.with_(
         certificates=(*plan.certificates, _certificate(question, decided, _reached(made, question, decided))),
-        decisions=(*plan.decisions, *_decisions(problem, aims, space)),
+        decisions=(*plan.decisions, *_decisions(problem, aims, space), *reasons),
         notes=(*plan.notes, *_notes(problem)),
     )
 
@@ -64,6 +67,7 @@ def _certificate(question: Question, decided: Decided, objective: float) -> Cert
     return Certificate(
         of="groups",
         goal=aim.text,
+        unit=aim.unit,
         objective=objective,
         bound=shown,
         gap=0.0 if exact else 1.0 if bound is None else gap(objective, bound),

@@ -77,7 +77,8 @@ class Room:
     def tokens(self, layers: Ints) -> Ints:
         """Tokens whose KV cache fits beside these layers on every stage, shape (K,)."""
         left = self.free - layers * self.layer + np.minimum(layers, self.light) * self.saving
-        return np.asarray(np.floor(np.min(left / (layers * self.token), axis=1) * (1 + 1e-12)).astype(np.int64))
+        found = np.floor(np.min(left / (layers * self.token), axis=1) * (1 + 1e-12))
+        return np.asarray(np.minimum(found, 1e15).astype(np.int64))
 
 
 @dataclass(frozen=True)

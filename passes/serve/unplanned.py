@@ -8,7 +8,7 @@ from hexdsl.ir.diagnostic import Diagnostic, NoPlanError
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.model import Model
-from hexdsl.ir.spec.serve import Serve, Weighted
+from hexdsl.ir.spec.serve import OnChange, Serve, Weighted
 from hexdsl.ir.spec.workload import Workload
 from hexdsl.passes.serve.rules import unplanned as refused
 
@@ -54,7 +54,7 @@ def _serve(serve: Serve) -> Iterator[Finding]:
         yield "`think`", "each request is counted as one answer"
     if not isinstance(serve.routing, Weighted):
         yield f"`routing = {serve.routing.kind}`", "requests are shared out by weights"
-    if serve.on_change.model_fields_set:
+    if serve.on_change != OnChange():
         yield "`on_change`", "the plan is for the machines and the load as they are written"
 
 

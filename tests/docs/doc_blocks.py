@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 LANGUAGES = ("bash", "console", "hex", "json", "python", "text", "toml")
-OPTIONS = ("error", "exit", "file", "inside", "of", "save", "spec")
+OPTIONS = ("error", "exit", "file", "inside", "of", "rule", "save", "spec")
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<info>.*)\n(?P<text>(?:.*\n)*?)(?P=indent)```$", re.MULTILINE)
 

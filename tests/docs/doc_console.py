@@ -9,6 +9,9 @@ from collections.abc import Iterator
 CUT = "..."
 """A line, or the end of a line, that stands for anything."""
 
+ALIKE = 0.6
+"""Two lines less alike than this are different lines."""
+
 
 def parts(text: str) -> Iterator[tuple[str, list[str]]]:
     """The commands of a console block with the lines that follow each."""
@@ -27,19 +30,34 @@ def agrees(shown: list[str], said: str) -> bool:
 
 
 def renewed(shown: list[str], said: str) -> list[str]:
-    """The lines shown, each replaced by the line said that is most like it, in order."""
-    left, found = [line.rstrip() for line in said.splitlines()], list[str]()
-    for line in shown:
-        if line.strip() in (CUT, ""):
-            found.append(line)
-            continue
-        likeness = [difflib.SequenceMatcher(None, _tidy(line), _tidy(real)).ratio() for real in left]
-        best = max(range(len(left)), key=lambda i: (likeness[i], -i), default=None)
-        if best is not None and likeness[best] > 0.5:
-            cut = line.rstrip().endswith(CUT) and agrees([line], left[best])
-            found.append(line if cut else left[best])
-            left = left[best + 1 :]
+    """The lines shown, each replaced by the line said that stands for it now: the alignment that is most alike."""
+    real = [line.rstrip() for line in said.splitlines() if line.strip()]
+    kept = {i for i, line in enumerate(shown) if line.strip() in (CUT, "")}
+    partner = _aligned([line for i, line in enumerate(shown) if i not in kept], real)
+    found, texts = list[str](), iter(partner)
+    for i, line in enumerate(shown):
+        text = line if i in kept else next(texts)
+        if text is not None:
+            found.append(line if line.endswith(CUT) and agrees([line], text) else text)
     return found
+
+
+def _aligned(shown: list[str], real: list[str]) -> list[str | None]:
+    """For each line shown the real line that it becomes, in order; None where there is none (dynamic programming)."""
+    best = [[(0.0, 0)] * (len(real) + 1) for _ in range(len(shown) + 1)]
+    for i in reversed(range(len(shown))):
+        for j in reversed(range(len(real))):
+            like = difflib.SequenceMatcher(None, _tidy(shown[i]), _tidy(real[j])).ratio()
+            match = (like + best[i + 1][j + 1][0], 1) if like > ALIKE else (0.0, 1)
+            best[i][j] = max(match, (best[i + 1][j][0], 2), (best[i][j + 1][0], 3), key=lambda step: step[0])
+    partner: list[str | None] = [None] * len(shown)
+    i = j = 0
+    while i < len(shown) and j < len(real):
+        step = best[i][j][1]
+        if step == 1:
+            partner[i] = real[j]
+        i, j = i + (step != 3), j + (step != 2)
+    return partner
 
 
 def _pattern(line: str) -> str:

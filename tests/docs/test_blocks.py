@@ -18,6 +18,7 @@ from doc_console import agrees, parts, renewed
 
 from hexdsl.api import load_json, load_text
 from hexdsl.ir.diagnostic import SpecError
+from hexdsl.ir.spec.rule import Rule
 from hexdsl.lang.format import format_text
 from hexdsl.lang.source import Source
 
@@ -132,6 +133,13 @@ def test_a_machine_made_spec_is_one(block: Block) -> None:
     assert load_json(block.text).spec.workflows
 
 
+@pytest.mark.parametrize("block", every("json", "rule"), ids=str)
+def test_a_machine_made_rule_is_one(block: Block) -> None:
+    rule = Rule.model_validate_json(block.text)
+    (shown,) = load_text(SKELETON.format(text=f"{rule.text}\n")).spec.workflows[0].rules
+    assert rule.expr.model_dump(exclude={"right": {"text"}}) == shown.expr.model_dump(exclude={"right": {"text"}})
+
+
 @pytest.mark.parametrize("block", every("json", "of"), ids=str)
 def test_a_sample_has_the_form_of_the_real_output(block: Block, hexc: Hexc, save_files: Save, update: bool) -> None:
     save_files(block)
@@ -147,6 +155,6 @@ def test_a_sample_has_the_form_of_the_real_output(block: Block, hexc: Hexc, save
 
 
 def test_no_block_is_left_out() -> None:
-    read = [*HEX, *every("console"), *every("console", "exit"), *every("bash"), *every("json", "of", "spec")]
+    read = [*HEX, *every("console"), *every("console", "exit"), *every("bash"), *every("json", "of", "rule", "spec")]
     read += [*every("python"), *every("python", "file"), *every("toml", "file"), *every("text")]
     assert {str(b) for path in DOCUMENTS for b in blocks(path)} == {str(b) for b in read}

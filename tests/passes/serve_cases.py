@@ -10,7 +10,7 @@ from hexdsl.ir.plan import Plan
 from hexdsl.lang.resolve import Loaded
 from hexdsl.pipeline import plan_spec
 
-TINY = "hidden = 1024, heads = 8, kv_heads = {kv}, head_dim = 128, ffn = 4096, vocab = 32_000, tied = {tied}"
+TINY = "hidden = 1024, heads = 8, kv_heads = {kv}, head_dim = 128, ffn = 4096, vocab = 4_000, tied = {tied}"
 MOE = TINY + ", experts = 4, experts_per_token = 2, expert_ffn = 2048, dense_layers = {dense}"
 MLA = TINY.replace("head_dim = 128", "head_dim = 192") + ", kv_lora_rank = 128, q_lora_rank = 256, rope_head_dim = 64, v_head_dim = 128"
 
@@ -56,7 +56,7 @@ def small_case(seed: int, objective: str, gpus: int = 5) -> Case:
             (
                 *_gpus(rng, 3),
                 _cluster(rng, gpus, priced=True),
-                _model(rng, rng.randint(2, 6)),
+                _model(rng, rng.choice([2, 4, 5, 6, 6])),
                 _workload(rng, arrivals),
                 _serve(rng, rules, OBJECTIVES[objective], f"max_batch = {rng.choice([1, 4, 8])}"),
             )
@@ -84,8 +84,9 @@ def wide_case(seed: int) -> Case:
 
 
 def _gpus(rng: random.Random, kinds: int) -> list[str]:
+    sizes = [110, 120, 130, 150, 180] if rng.random() < 0.6 else [150, 180, 230, 300, 500]
     return [
-        f"gpu g{i} {{ memory = {rng.choice([140, 170, 200, 240, 280, 330, 450, 1000])}MB, reserve = 10MB, "
+        f"gpu g{i} {{ memory = {rng.choice(sizes)}MB, reserve = 10MB, "
         f"bandwidth = {rng.randint(50, 900)}GB/s, {rng.choice(['bf16', 'fp16', 'fp32'])} = {rng.randint(5, 90)}TFLOP/s, "
         f"power = {rng.randint(50, 400)}W }}"
         for i in range(kinds)
@@ -116,7 +117,7 @@ def _model(rng: random.Random, layers: int) -> str:
     shape = rng.choice([TINY, TINY, MOE, MLA]).format(
         kv=rng.choice([1, 2, 4, 8]), tied=rng.choice(["true", "false"]), dense=rng.choice([0, 1]) if layers > 1 else 0
     )
-    weights = rng.choice(["bf16", "fp16", "fp8", "int8", "int4(group = 64)"])
+    weights = rng.choice(["bf16", "bf16", "fp16", "fp8", "int4(group = 64)"])
     kv = rng.choice(["", ", kv = fp8"])
     return f"model m {{ layers = {layers}, {shape}, weights = {weights}{kv} }}"
 
@@ -124,7 +125,7 @@ def _model(rng: random.Random, layers: int) -> str:
 def _workload(rng: random.Random, arrivals: bool) -> str:
     prompt = rng.choice(["{}tok", "lognormal(median = {}, p95 = 900)", "uniform(low = 1, high = {})"]).format(rng.randint(50, 600))
     output = rng.choice(["{}tok", "lognormal(median = {}, p95 = 300)"]).format(rng.randint(5, 120))
-    rate = f"arrivals = poisson({rng.choice([0.5, 3, 12, 40, 120, 400])}req/s), " if arrivals else ""
+    rate = f"arrivals = poisson({rng.choice([0.5, 3, 12, 40, 120])}req/s), " if arrivals else ""
     return f"workload w {{ {rate}prompt = {prompt}, output = {output} }}"
 
 

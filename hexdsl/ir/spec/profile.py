@@ -85,8 +85,9 @@ class Errors(Ir):
 
 
 class Validation(Ir):
-    """Errors of TPOT on rows that were left out of the fit: before it, and after it."""
+    """Errors of a metric on rows that were left out of the fit: without it, and with a fit to the other rows."""
 
+    metric: Literal["tpot", "ttft"]
     left_out: str = Field(description="what was left out in turn")
     before: Errors
     after: Errors
@@ -107,6 +108,7 @@ class Calibration(Ir):
     wait_steps: float = Field(ge=0, le=1000, description="share of a running step that a new prompt waits for")
     burst: float = Field(ge=0, le=1000, description="prompts ahead of a new one, per running request")
     undetermined: tuple[str, ...] = Field((), description="terms that the rows could not determine: left as they were")
+    limited: tuple[str, ...] = Field((), description="terms that the rows would push beyond what is possible")
     validation: tuple[Validation, ...] = ()
 
 
