@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
 from hexdsl.lang.machine import read_json
 from hexdsl.lang.resolve import Loaded, Options, load_file, load_source
-from hexdsl.lang.source import Source
+from hexdsl.lang.source import Source, decode
 
 if TYPE_CHECKING:
     from hexdsl.ir.launch import Launch
@@ -38,7 +38,7 @@ def check(spec: str | Path, defines: Mapping[str, str] | None = None) -> tuple[D
 
 def load_text(text: str, name: str = "spec.hex", options: Options | None = None) -> Loaded:
     """Checks a spec given as text; imports are relative to the current folder."""
-    return load_source(Source(name, text), None, options or Options())
+    return load_source(Source(name, decode(text.encode("utf-8", "surrogatepass"), name)), None, options or Options())
 
 
 def load_json(text: str, name: str = "spec.json", folder: Path | None = None) -> Loaded:

@@ -35,7 +35,8 @@ def parser() -> Parser:
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"hexc {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_check, _plan, _compile, _run, _explain, _diff, _graph, _report, _measurements, _fmt, _schema, _reference):
+    about_specs = (_check, _plan, _compile, _run, _explain, _diff, _graph, _report)
+    for add in (*about_specs, _simulate, _estimate, _calibrate, _profile, _fmt, _schema, _reference):
         add(commands)
     return top
 
@@ -130,17 +131,31 @@ def _report(commands: Commands) -> None:
     _spec_options(command)
 
 
-def _measurements(commands: Commands) -> None:
+def _simulate(commands: Commands) -> None:
+    command = _command(commands, "simulate", "play the load through a plan; exit code 3 where a rule is broken")
+    command.add_argument("subject", metavar="SPEC|PLAN|DIR")
+    command.add_argument("--requests", type=int, metavar="N", help="requests in one run; left out: by the load")
+    command.add_argument("--seeds", type=int, default=3, metavar="N", help="runs (default 3)")
+    _spec_options(command)
+
+
+def _estimate(commands: Commands) -> None:
     estimate = _command(commands, "estimate", "predict latency, throughput and memory of one operating point or many")
     estimate.add_argument("spec", nargs="?", help="spec whose models and GPUs may be named; left out: the catalog's")
     _point_options(estimate)
     estimate.add_argument("--from", dest="rows", metavar="FILE.csv", help="a point a row")
     _training_options(estimate)
+
+
+def _calibrate(commands: Commands) -> None:
     calibrate = _command(commands, "calibrate", "fit the cost model to measured serving runs and write a profile")
     calibrate.add_argument("rows", metavar="RUN.csv", help="a measured point a row, with `tpot_ms` and `ttft_ms`")
     calibrate.add_argument("--spec", help="spec whose models and GPUs may be named; left out: the catalog's")
     _point_options(calibrate)
     calibrate.add_argument("-o", "--out", metavar="FILE", help="profile to write; left out: none is written")
+
+
+def _profile(commands: Commands) -> None:
     profile = _command(commands, "profile", "measure this machine and write its profile")
     profile.add_argument("-o", "--out", metavar="FILE", help="profile to write; left out: a name made from the GPU's")
     profile.add_argument("--device", choices=("cpu", "cuda"), help="left out: a GPU where there is one")

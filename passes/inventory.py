@@ -11,6 +11,9 @@ from hexdsl.ir.spec.cluster import Cluster, GpuSet, Nodes
 FABRIC = "node"
 """Group name of the machines of a leaf/spine fabric, which are all alike."""
 
+MOST_GPUS = 65_536
+"""Larger inventories are refused before they fill the memory: each GPU is a record of the plan."""
+
 
 def inventory(plan: Plan) -> Plan:
     """Lists every machine and GPU that the workflow may use.
@@ -22,6 +25,9 @@ def inventory(plan: Plan) -> Plan:
     if cluster.peers is not None and not cluster.nodes:
         help_ = "write the machines as `nodes NAME { ... }`"
         raise NoPlanError([Diagnostic("P008", f"a pool of peers (cluster `{cluster.name}`) is not planned yet", (), help_)])
+    if (gpus := sum(g.count * g.gpus.count for g in groups_of(cluster))) > MOST_GPUS:
+        message = f"cluster `{cluster.name}` has {gpus:,} GPUs; up to {MOST_GPUS:,} are planned"
+        raise NoPlanError([Diagnostic("P008", message, (), "plan a part of it")])
     machines = tuple(machines_of(cluster))
     if not machines:
         raise NoPlanError([Diagnostic("P002", f"cluster `{cluster.name}` has no machines")])

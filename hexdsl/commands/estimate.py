@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hexdsl.commands.base import Output, as_json
 from hexdsl.commands.catalog import read_profile_file
-from hexdsl.commands.points import Point, engine_from, names_of, point_alone, points_in
+from hexdsl.commands.points import Point, engine_from, names_of, point_alone, points_in, rounded
 from hexdsl.costs.estimate import Estimate
 from hexdsl.costs.memory import Engine
 from hexdsl.costs.point import Estimated, estimate
@@ -33,7 +33,7 @@ def estimate_command(args: argparse.Namespace) -> Output:
     points = points_in(args.rows, names) if args.rows else (point_alone(names),)
     priced = [(p, _priced(p, engine_from(args))) for p in points]
     if args.json:
-        return Output(data=as_json({"format_version": "1.0", "points": [to_json(*p) for p in priced]}))
+        return Output(data=as_json(rounded({"format_version": "1.0", "points": [to_json(*p) for p in priced]})))
     views = [_view(*p) for p in priced]
     text = points_text(views, args.width) if args.rows else point_text(*views[0], args.width)
     return Output(data=text, talk=_warnings(priced))
@@ -55,7 +55,7 @@ def _warnings(priced: Sequence[Priced]) -> str:
     large = [p.label for p, found in priced if not found.fits]
     waiting = [p.label for p, found in priced if found.fits and found.running < p.batch]
     lines = [_about(large, "the KV cache of not one request has room beside the weights")]
-    lines.append(_about(waiting, "the KV cache holds only a part of the requests; the others wait, and are not counted"))
+    lines.append(_about(waiting, "the KV cache holds a part of the requests; the others wait, and are not counted"))
     return "\n".join(line for line in lines if line)
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hexdsl.commands.base import spec_of
 from hexdsl.commands.catalog import Catalog, catalog_of, in_formats, profiled
@@ -30,6 +30,7 @@ LONGEST = 10_000_000
 """Tokens of a prompt or an answer: more is a slip of the pen."""
 
 MOST_BATCH = 1_000_000
+COMMAND_LINE = "the command line"
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,12 @@ def point_alone(names: Names) -> Point:
         if column not in names.defaults:
             raise UsageError([Diagnostic("E004", f"which {column}?", (), f"write `{option} NAME`, or give `--from`")])
     alone = {"batch": "1", "isl": "1000", "osl": "200", **names.defaults}
-    return point_of(Row("the command line", alone), names)
+    return point_of(Row(COMMAND_LINE, alone, "E004"), names)
 
 
 def point_of(row: Row, names: Names) -> Point:
     """The point of one row.  Raises UsageError."""
-    row = Row(row.place, {**names.defaults, **{k: v for k, v in row.values.items() if v}})
+    row = row.over(names.defaults)
     try:
         return _point(row, names)
     except SpecError as error:
@@ -126,7 +127,8 @@ def _point(row: Row, names: Names) -> Point:
     if max(prompt, output) > LONGEST or batch > MOST_BATCH:
         raise row.wrong("a length or the batch is out of range", f"at most {LONGEST} tokens and {MOST_BATCH} requests")
     measured = {k: row.number(f"{k}_ms") / 1e3 for k in ("ttft", "tpot") if row.has(f"{k}_ms")}
-    config = f"{model.name} {replica.formats.weights} tp{tp} pp{pp} {row.text('backend', '')}".strip()
+    shape = f"tp{tp} pp{pp}" if pp > 1 else f"tp{tp}"
+    config = f"{model.name} {replica.formats.weights} {shape}"
     return Point(row.place, gpu.name, config, replica, Load(prompt, max(1.0, output)), batch, measured)
 
 
@@ -142,6 +144,18 @@ def _format(row: Row, column: str) -> FormatWord | None:
     return cast(FormatWord, row.word(column, BYTES_PER_VALUE))
 
 
+def rounded(value: Any) -> Any:
+    """JSON with six significant digits, so that its bytes do not hang on the last bit."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value
+
+
 def engine_from(args: argparse.Namespace) -> Engine:
-    """The engine's limits that the command line gives."""
+    """The engine's limits that the command line gives.  Raises UsageError."""
+    if not 0 < args.utilization <= 1:
+        help_ = "a share of the memory, such as `--utilization 0.9`"
+        raise UsageError([Diagnostic("E113", f"`--utilization {args.utilization:g}` is out of range", (), help_)])
     return Engine(args.utilization, STEP_TOKENS)

@@ -48,7 +48,7 @@ def profile_command(args: argparse.Namespace) -> Output:
         return Output(data=text, talk="\n".join(notes))
     out = args.out or f"{slug(made.gpu)}.profile.json"
     save_file(Path(out), text)
-    return Output(data=text if args.json else gpu_block(made, out), talk="\n".join([*notes, f"wrote {out}"]))
+    return Output(data=text if args.json else gpu_block(made, out, None if args.table else _host_memory()), talk="\n".join([*notes, f"wrote {out}"]))
 
 
 def _imported(args: argparse.Namespace) -> Found:
@@ -115,11 +115,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "gpu"
 
 
-def gpu_block(profile: Profile, out: str) -> str:
-    """A `gpu` block with the measured peaks, to be pasted into a spec beside the profile."""
+def gpu_block(profile: Profile, out: str, host_memory: float | None) -> str:
+    """A `gpu` block with the measured peaks, to be pasted into a spec; a device without memory has the host's."""
     name = re.sub(r"\W", "_", slug(profile.gpu))
     name = name if name[0].isalpha() else f"gpu_{name}"
-    memory = profile.memory_bytes or _host_memory()
+    memory = profile.memory_bytes or host_memory
     lines = [f"memory    = {memory / 1e9:.4g}GB"] if memory else ["memory    = 8GB  # not known: write yours"]
     if profile.read_rates:
         lines.append(f"bandwidth = {max(profile.read_rates) / 1e9:.4g}GB/s  # measured")

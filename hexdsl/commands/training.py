@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from hexdsl.commands.base import Output, as_json
-from hexdsl.commands.points import MAX_ROWS_BYTES, Names, gpu_in, link_of, placed
+from hexdsl.commands.points import COMMAND_LINE, MAX_ROWS_BYTES, Names, gpu_in, link_of, placed, rounded
 from hexdsl.costs.estimate import Estimate
 from hexdsl.costs.gpu import Link
 from hexdsl.costs.network import PCIE
@@ -45,9 +45,9 @@ def train_command(args: argparse.Namespace, names: Names) -> Output:
 
     given = {c: str(v) for c in TRAIN_COLUMNS if (v := getattr(args, c, None)) is not None}
     fabric = _Links(names, link_of(args.nic, "--nic") if args.nic else None)
-    points = _in_file(args.rows, given, fabric) if args.rows else (_point(Row("the command line", given), fabric),)
+    points = _in_file(args.rows, given, fabric) if args.rows else (_point(Row(COMMAND_LINE, given, "E004"), fabric),)
     if args.json:
-        return Output(data=as_json({"format_version": "1.0", "steps": [to_json(p) for p in points]}))
+        return Output(data=as_json(rounded({"format_version": "1.0", "steps": [to_json(p) for p in points]})))
     views = [(p.title, p.strategy, p.seq, p.cost) for p in points]
     text = steps_text(views, args.width) if args.rows else train_text(*views[0], args.width)
     large = [p.label for p in points if not p.cost.fits]
@@ -66,8 +66,9 @@ class _Links:
 
 
 def _in_file(path: str, given: dict[str, str], links: _Links) -> tuple[TrainPoint, ...]:
-    rows = read_csv(read_bytes(Path(path), path, MAX_ROWS_BYTES), path, [c for c in ("model", "gpu") if c not in given])
-    return each(rows, lambda row: _point(Row(row.place, {**given, **{k: v for k, v in row.values.items() if v}}), links))
+    needed = [c for c in ("model", "gpu") if c not in given]
+    rows = read_csv(read_bytes(Path(path), path, MAX_ROWS_BYTES), path, needed)
+    return each(rows, lambda row: _point(row.over(given), links))
 
 
 def _point(row: Row, links: _Links) -> TrainPoint:
@@ -95,7 +96,7 @@ def _priced(row: Row, links: _Links) -> TrainPoint:
 
 
 def _strategy(row: Row) -> TrainStrategy:
-    degrees = {name: row.whole(name, 1) for name in DEGREES}
+    degrees: dict[str, Any] = {name: row.whole(name, 1) for name in DEGREES}
     big = next((name for name, value in degrees.items() if value > LARGEST), None)
     if big is not None:
         raise row.wrong(f"`{big}` is {degrees[big]}", f"at most {LARGEST}")

@@ -23,8 +23,8 @@ START_TERMS = ("start of a prompt", "wait for a step", "queue")
 FACTOR_SPREAD, OVERHEAD_SPREAD = 0.3, 1.0
 """How far, relatively, a coefficient is believed to lie from what is shipped before a run says otherwise."""
 
-NOISE = 0.1
-"""Relative scatter of measured points about a good model; it weighs the rows against that belief."""
+LEAST_NOISE, FIRST_NOISE = 0.02, 0.1
+"""Relative scatter of measured points, at least and before it is known; it weighs the rows against that belief."""
 
 UNDETERMINED = 0.7
 """A term whose uncertainty the rows leave at more than this share is not determined by them."""
@@ -152,16 +152,19 @@ def _solve(
     """Coefficients near one, which of them the rows left open, and which ended at a limit.
 
     Each round linearises the model, weighs rows by 1/sqrt(error) so that no outlier rules, and adds one row for each
-    coefficient that holds it at one as strongly as `spread` says.
+    coefficient that holds it at one as strongly as `spread` says.  The scatter is 1.48 median errors, as of a normal
+    distribution.
     """
-    x = np.maximum(np.ones_like(least), least)
+    x, noise = np.maximum(np.ones_like(least), least), FIRST_NOISE
     for _ in range(ROUNDS):
         value, slopes = model(x), _slopes(model, x)
-        weight = 1 / (np.sqrt(np.maximum(np.abs(value / measured - 1), 0.05) / NOISE) * NOISE * measured)
+        size = np.abs(value / measured - 1)
+        weight = 1 / (np.sqrt(np.maximum(size, noise) * noise) * measured)
         rows = np.vstack([slopes * weight[:, None], np.diag(1 / spread)])
         wanted = np.concatenate([(measured - value + slopes @ x) * weight, 1 / spread])
         found = lsq_linear(rows, wanted, (least, np.full_like(least, LARGEST)))
         x = np.where(found.x < 1e-9, 0.0, found.x)
+        noise = max(LEAST_NOISE, 1.48 * float(np.median(np.abs(model(x) / measured - 1))))
     left = np.sqrt(np.diag(np.linalg.inv(rows.T @ rows))) / spread
     return np.asarray(x), left > UNDETERMINED, np.asarray(found.active_mask != 0)
 
@@ -241,4 +244,3 @@ def errors(predicted: Array, measured: Array) -> Errors:
 
 def _rounded(value: float) -> float:
     return float(f"{value:.6g}")
-

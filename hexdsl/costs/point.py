@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from hexdsl.costs.arch import Arch
 from hexdsl.costs.efficiency import Efficiency, MeasuredReduce, Provenance
@@ -121,7 +122,7 @@ def ideal_gpu(replica: Replica) -> Gpu:
     """The GPU as its datasheet has it: full bandwidth and peak, links at their rate, an engine that costs nothing."""
     link = replica.link or PCIE
     counts = (2, MOST_GPUS)
-    fabric = "nvlink" if link.bandwidth >= SWITCHED else "pcie"
+    fabric: Literal["nvlink", "pcie"] = "nvlink" if link.bandwidth >= SWITCHED else "pcie"
     everything = Efficiency(
         kind="ideal", memory=1.0, kv=1.0, gemm=dict.fromkeys(BYTES_PER_VALUE, 1.0), attention=((1.0,), (1.0,)),
         provenance="modelled", source="datasheet",
@@ -164,4 +165,3 @@ def requests_in(replica: Replica, part: Slice, tokens: float, engine: Engine = D
     """Requests of so many tokens whose KV cache fits beside the weights of a stage; negative where these do not fit."""
     free = float(free_kv_bytes(replica.gpu, replica.arch, replica.formats, part, engine))
     return free / (float(kv_token_bytes(replica.arch, replica.formats, part)) * tokens)
-

@@ -22,10 +22,16 @@ WHOLE_MAX = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table, and what messages call its place."""
+    """A row of a table, or the options of a command: what messages call its place, and their code."""
 
     place: str
     values: Mapping[str, str]
+    code: str = "E142"
+
+    def over(self, defaults: Mapping[str, str]) -> Row:
+        """The row with values for what it leaves empty."""
+        own = {column: text for column, text in self.values.items() if text}
+        return Row(self.place, {**defaults, **own}, self.code)
 
     def has(self, column: str) -> bool:
         """Whether something is written there."""
@@ -70,7 +76,7 @@ class Row:
 
     def wrong(self, message: str, help_: str) -> UsageError:
         """The error about this row."""
-        return UsageError([Diagnostic("E142", f"{self.place}: {message}", (), help_)])
+        return UsageError([Diagnostic(self.code, f"{self.place}: {message}", (), help_)])
 
 
 def read_csv(data: bytes, name: str, required: Sequence[str]) -> tuple[Row, ...]:

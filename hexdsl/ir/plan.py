@@ -143,6 +143,27 @@ class RuleCheck(Ir):
     binding: bool = Field(False, description="the plan sits at the limit")
 
 
+class Simulated(Ir):
+    """A figure of a simulation: its mean over seeds, with a 95 % confidence interval."""
+
+    metric: str
+    unit: str
+    mean: Rounded
+    low: Rounded
+    high: Rounded
+
+
+class Simulation(Ir):
+    """What the load came to when it was played through the plan, request by request."""
+
+    requests: int = Field(description="requests in one run")
+    seeds: int = Field(description="runs, each with arrivals and lengths of its own")
+    warm_up_s: Rounded = Field(description="seconds at the start, and at the end, whose requests are not counted")
+    figures: tuple[Simulated, ...]
+    rules: tuple[RuleCheck, ...] = Field((), description="the rules about latencies and rates")
+    notes: tuple[str, ...] = Field((), description="where prediction and simulation disagree")
+
+
 class Plan(Ir):
     """Everything that hexc decided, and why.  Identical inputs give identical bytes."""
 
@@ -164,7 +185,12 @@ class Plan(Ir):
     rules: tuple[RuleCheck, ...] = ()
     verified: tuple[str, ...] = Field((), description="what the verifier recomputed and found to hold")
     notes: tuple[str, ...] = ()
-    simulated: bool = False
+    simulation: Simulation | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the load was played through the plan."""
+        return self.simulation is not None
 
     def machine(self, name: str) -> Machine:
         """The machine of this id.  Raises KeyError."""

@@ -44,7 +44,7 @@ class Binder:
         """The validated record, or BAD where something was reported.  The draft itself stays as it is."""
         made = draft.copy()
         self.after(made, module)
-        return validate(made.shape, made.values, made.place, made.bad, made.title, self.evaluator.report)
+        return validate(made.shape, made.values, made.place, made.reported, made.title, self.evaluator.report)
 
     def statement(self, draft: Draft, statement: nodes.Statement, module: Module) -> None:
         """One statement of a block."""

@@ -41,8 +41,14 @@ class Draft:
     def copy(self) -> Draft:
         """A draft that may be filled from files while this one stays a base for others."""
         place = Place(self.place.span, dict(self.place.parts))
-        known_bad = self.bad | (self.guessed | self.lacking) - self.values.keys()
-        return Draft(self.shape, place, self.title, dict(self.values), known_bad)
+        made = Draft(self.shape, place, self.title, dict(self.values), set(self.bad))
+        made.guessed, made.lacking = self.guessed, self.lacking
+        return made
+
+    @property
+    def reported(self) -> set[str]:
+        """The fields whose absence or value was reported already."""
+        return self.bad | (self.guessed | self.lacking) - self.values.keys()
 
     def put(self, name: str, value: Value, place: Place) -> None:
         """Sets a field; a value that was reported as wrong only marks it."""

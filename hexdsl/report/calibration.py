@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +21,7 @@ METRICS = {"tpot": "TPOT", "ttft": "TTFT"}
 def calibration_text(found: Calibration, width: int | None) -> str:
     """What was fitted, what was not, and how far predictions of rows that were left out are off."""
     head = Text(f"{say.clean(found.source)}: {say.count(found.rows, 'row')}", "bold")
-    parts = [head, Text("\nFitted", "bold"), Padding(_coefficients(found), (0, 0, 0, 2))]
+    parts: list[RenderableType] = [head, Text("\nFitted", "bold"), Padding(_coefficients(found), (0, 0, 0, 2))]
     parts += [Text(f"\n{line}") for line in _doubts(found)]
     parts += [Text("\nErrors in percent on rows that were left out of the fit", "bold")]
     parts.append(Padding(_errors(found), (0, 0, 0, 2)))
@@ -73,4 +73,3 @@ def _figures(errors: Errors) -> tuple[str, ...]:
     return (
         str(errors.rows), f"{errors.mape:.1f}", f"{errors.median:.1f}", f"{errors.bias:+.1f}", f"{errors.within_20:.0f}"
     )  # fmt: skip
-

@@ -19,7 +19,7 @@ from hexdsl.report.text import RULED, rendered
 Row = tuple[str, Replica, Load, float, Estimated]
 """Title, replica, load, batch, and what they come to."""
 
-SHARE_NOTE = "roofline: the time that the datasheet's bandwidth, peak and link would take, as a share of the predicted time"
+SHARE_NOTE = "roofline: the time that the datasheet alone would take, as a share of the predicted time"
 
 
 def point_text(title: str, replica: Replica, load: Load, batch: float, found: Estimated, width: int | None) -> str:
@@ -38,12 +38,13 @@ def point_text(title: str, replica: Replica, load: Load, batch: float, found: Es
 
 def points_text(rows: Sequence[Row], width: int | None) -> str:
     """Many points, one a line."""
-    columns = ("point", "batch", "in/out", "TTFT", "TPOT", "range", "tok/s/GPU", "roofline", "memory", "rests on")
-    table = plain_table(*columns, right=("batch", "in/out", "TPOT", "tok/s/GPU", "roofline", "memory"))
+    columns = ("point", "batch", "in/out", "TTFT", "TPOT", "tok/s/GPU", "roofline", "memory", "rests on")
+    table = plain_table(*columns, right=columns[1:-1])
     for title, _, load, batch, found in rows:
+        lengths = f"{_tokens(load.prompt)}/{_tokens(load.output)}"
+        figures = (say.rough(found.tpot.value, "s"), say.rough(found.tokens_per_s_gpu, ""))
         table.add_row(
-            say.clean(title), _batch(batch, found), f"{_tokens(load.prompt)}/{_tokens(load.output)}", interval(found.ttft),
-            say.rough(found.tpot.value, "s"), interval(found.tpot), say.rough(found.tokens_per_s_gpu, ""),
+            say.clean(title), _batch(batch, found), lengths, interval(found.ttft), *figures,
             say.percent(found.roofline), _filled(found), trust(found.tpot),
         )  # fmt: skip
     return rendered(table, width, False)
@@ -51,9 +52,10 @@ def points_text(rows: Sequence[Row], width: int | None) -> str:
 
 def _situation(replica: Replica, load: Load, batch: float, found: Estimated) -> str:
     formats = replica.formats
-    shape = f"tp {replica.tp}, pp {replica.pp}; weights {formats.weights}, compute {formats.activations}, KV {formats.kv}"
+    kinds = f"weights {formats.weights}, compute {formats.activations}, KV {formats.kv}"
     running = "" if found.running >= batch else f", of which {found.running:.0f} run together"
-    return f"{shape}\n{say.digits(batch)} requests{running}; {_tokens(load.prompt)} tokens in, {_tokens(load.output)} out"
+    lengths = f"{_tokens(load.prompt)} tokens in, {_tokens(load.output)} out"
+    return f"tp {replica.tp}, pp {replica.pp}; {kinds}\n{say.count(round(batch), 'request')}{running}; {lengths}"
 
 
 def _batch(batch: float, found: Estimated) -> str:
@@ -66,9 +68,9 @@ def _tokens(value: object) -> str:
 
 def _metrics(found: Estimated) -> Table:
     table = plain_table("metric", "value", "range", "rests on", "mostly", right=("value",))
-    table.add_row("TTFT", "", interval(found.ttft), trust(found.ttft), _mostly(found.ttft))
-    table.add_row("TPOT", say.rough(found.tpot.value, "s"), interval(found.tpot), trust(found.tpot), _mostly(found.tpot))
-    rate = found.requests_per_s
+    ttft, tpot, rate = found.ttft, found.tpot, found.requests_per_s
+    table.add_row("TTFT", "", interval(ttft), trust(ttft), _mostly(ttft))
+    table.add_row("TPOT", say.rough(tpot.value, "s"), interval(tpot), trust(tpot), _mostly(tpot))
     table.add_row("requests", say.rough(rate.value, "req/s"), interval(rate, "req/s"), trust(rate), "")
     table.add_row("output", say.rough(found.tokens_per_s_gpu, "tok/s"), "", trust(rate), "per GPU")
     return table
@@ -78,7 +80,8 @@ def _operations(found: Estimated) -> Table:
     table = plain_table("operation", "time", "share", "roofline", "rests on", right=("time", "share", "roofline"))
     for o in found.operations:
         roofline = "" if o.roofline is None else say.percent(o.roofline)
-        table.add_row(o.name, say.rough(o.seconds, "s"), say.percent(o.seconds / found.tpot.value), roofline, o.provenance)
+        share = say.percent(o.seconds / found.tpot.value)
+        table.add_row(o.name, say.rough(o.seconds, "s"), share, roofline, o.provenance)
     table.add_row("all", say.rough(found.tpot.value, "s"), "", say.percent(found.roofline), trust(found.tpot))
     return table
 
@@ -100,7 +103,8 @@ def _parts(memory: Memory) -> Iterator[tuple[str, float]]:
 
 
 def _filled(found: Estimated) -> str:
-    return say.percent(sum(size for _, size in _parts(found.memory)) / found.memory.capacity) if found.fits else "too large"
+    total = sum(size for _, size in _parts(found.memory))
+    return say.percent(total / found.memory.capacity) if found.fits else "too large"
 
 
 def interval(found: Estimate, unit: str = "s") -> str:

@@ -70,7 +70,7 @@ def headline(plan: Plan) -> Text:
     return Text(first, "bold").append(f"\n{', '.join(rest)}", "not bold")
 
 
-def _table(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
+def ruled(*columns: str, right: Sequence[str] = (), whole: Sequence[str] = ()) -> Table:
     table = Table(box=RULED, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim", show_edge=False)
     for name in columns:
         kept = name in whole or name in right
@@ -91,7 +91,7 @@ def _pairs(rows: Iterable[tuple[str, str]]) -> Iterator[RenderableType]:
 def _replicas(plan: Plan) -> Iterator[RenderableType]:
     if not plan.replicas:
         return
-    table = _table(
+    table = ruled(
         "name", "layers", "GPUs", "kind", "memory", "batch", "req/s", "share",
         right=("batch", "req/s", "share"), whole=("layers", "memory", "kind"),
     )  # fmt: skip
@@ -140,7 +140,7 @@ def _cells(parts: Sequence[int], width: int) -> list[int]:
 def _precision(plan: Plan) -> Iterator[RenderableType]:
     if not plan.precision:
         return
-    table = _table("GPU", "weights", "activations", "KV cache", "computes in", "because")
+    table = ruled("GPU", "weights", "activations", "KV cache", "computes in", "because")
     for p in plan.precision:
         table.add_row(*map(_text, (p.gpu, p.weights, p.activations, p.kv, p.compute, p.reason)))
     yield table
@@ -150,7 +150,7 @@ def _predictions(plan: Plan) -> Iterator[RenderableType]:
     if not plan.predictions:
         return
     columns = ("metric", "value", "range", "rests on", "mostly")
-    table = _table(*columns, right=("value",), whole=("range", "metric", "rests on"))
+    table = ruled(*columns, right=("value",), whole=("range", "metric", "rests on"))
     for p in plan.predictions:
         table.add_row(_text(p.metric), say.middle(p), say.interval(p), say.provenance(p.terms), _text(mostly(p)))
     yield table
@@ -164,7 +164,7 @@ def mostly(p: Prediction) -> str:
 def _rules(plan: Plan) -> Iterator[RenderableType]:
     if not plan.rules:
         return
-    table = _table("line", "rule", "comes to", "limit", "", right=("line", "comes to", "limit"))
+    table = ruled("line", "rule", "comes to", "limit", "", right=("line", "comes to", "limit"))
     for rule in plan.rules:
         limit = "" if rule.limit is None else say.amount(rule.limit, rule.unit)
         table.add_row(str(rule.line), _text(rule.text), say.comes_to(rule, plan), limit, _verdict(rule, plan))
@@ -180,7 +180,7 @@ def _certificates(plan: Plan) -> Iterator[RenderableType]:
     if not plan.certificates:
         return
     columns = ("pass", "goal", "reached", "bound", "gap", "proof")
-    table = _table(*columns, right=("reached", "bound", "gap"), whole=("pass",))
+    table = ruled(*columns, right=("reached", "bound", "gap"), whole=("pass",))
     for c in plan.certificates:
         figures = (say.goal_value(c.objective, c), say.goal_value(c.bound, c), say.percent(c.gap))
         table.add_row(_text(c.of), _text(c.goal), *figures, say.proof(c))

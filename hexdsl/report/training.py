@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from hexdsl.costs.training.predict import TrainCost
-from hexdsl.costs.training.strategy import TrainStrategy
+from hexdsl.costs.training.strategy import TrainStrategy, num
 from hexdsl.report import figures as say
 from hexdsl.report.estimate import interval, plain_table, trust
 from hexdsl.report.text import rendered
@@ -24,13 +24,13 @@ DEGREES = ("tp", "pp", "cp", "ep", "dp")
 def train_text(title: str, strategy: TrainStrategy, seq: int, cost: TrainCost, width: int | None) -> str:
     """One strategy: its metrics, its step by cause, the memory of each stage's ranks by part."""
     lines = f"{_shape(strategy)}; {say.whole(int(strategy.global_batch))} sequences of {say.whole(seq)} tokens a step"
-    parts = [Text(say.clean(title), "bold"), Text(lines)]
+    parts: list[RenderableType] = [Text(say.clean(title), "bold"), Text(lines)]
     for heading, table in (
         ("Predicted", _metrics(strategy, cost)),
         ("Time of a step", _step(cost)),
         ("Memory of a rank", _memory(cost)),
     ):
-        parts += [Text(f"\n{heading}", "bold"), Padding(table, (0, 0, 0, 2))]  # type: ignore[list-item]
+        parts += [Text(f"\n{heading}", "bold"), Padding(table, (0, 0, 0, 2))]
     return rendered(Group(*parts), width, False)
 
 
@@ -49,7 +49,8 @@ def steps_text(rows: Sequence[Row], width: int | None) -> str:
 
 def _shape(s: TrainStrategy) -> str:
     degrees = [f"{name} {int(getattr(s, name))}" for name in DEGREES if int(getattr(s, name)) > 1]
-    zero = [f"ZeRO {int(s.zero)}"] if int(s.zero) else []  # type: ignore[call-overload]
+    stage = int(num(s.zero))
+    zero = [f"ZeRO {stage}"] if stage else []
     recompute = [f"recompute {s.recompute}"] if s.recompute != "none" else []
     return ", ".join([*(degrees or ["one GPU"]), *zero, *recompute, s.precision])
 

@@ -59,6 +59,9 @@ class Solution:
         return self.status in ("optimal", "feasible")
 
 
+INFINITE = 1e20
+"""What HiGHS takes for infinity: its option `infinite_bound`."""
+
 _STOPS: Mapping[Any, Stop] = {
     highspy.HighsModelStatus.kOptimal: "",
     highspy.HighsModelStatus.kTimeLimit: "time",
@@ -93,6 +96,8 @@ def _clear_up(form: Form, limits: Limits, outcome: Outcome) -> Outcome:
 def _optimise(form: Form, limits: Limits, start: Mapping[int, float] | None) -> Outcome:
     if not form.variables:
         return _without_variables(form)
+    if np.any(form.row_low >= INFINITE) or np.any(form.row_high <= -INFINITE):
+        return Outcome(Solution("infeasible"))  # HiGHS refuses such rows
     highspy.Highs.resetGlobalScheduler(True)  # a process that solved with other threads before would fail
     highs = _new_highs()
     _configure(highs, limits)

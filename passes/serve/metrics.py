@@ -106,4 +106,9 @@ def length_at(length: Length, stat: str) -> float:
     """A length at a statistic: its mean, a quantile, or (for `max`) its 99.9 % quantile."""
     if stat in ("", "mean"):
         return length.mean
-    return length.quantile(FAR if stat == "max" else NormalDist().inv_cdf(int(stat[1:]) / 100))
+    return length.quantile(FAR if stat == "max" else NormalDist().inv_cdf(stat_share(stat)))
+
+
+def stat_share(stat: str) -> float:
+    """The share of requests below a percentile: 0.95 for `p95`, 1 for `max`."""
+    return 1.0 if stat == "max" else int(stat[1:]) / 100

@@ -143,7 +143,7 @@ class Pricer:
     def holds(self, shape: Shape) -> bool:
         """Whether a shape holds the model and the least KV cache."""
         most = self.room(shape).most(self.tokens[:1])[0]
-        return bool(most.min() >= 1 and most.sum() >= self.problem.arch.layers)
+        return bool(most.min() >= 1 and most.sum() >= self.problem.arch.layers >= len(most))
 
     @cached_property
     def batches(self) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -147,8 +147,13 @@ class Figures:
 
 def check(rule: Rule, figures: Figures) -> RuleCheck:
     """A rule against the plan, for every replica and stage: the value that comes nearest to breaking it."""
-    unit = _unit(rule.expr)
+    unit = unit_of(rule.expr)
     cases = [_case(rule.expr, figures, unit, v, tp) for v in figures.views for tp in sorted({s.tp for s in v.replica.stages})]
+    return against(rule, cases)
+
+
+def against(rule: Rule, cases: Sequence[Mapping[Metric, float]]) -> RuleCheck:
+    """A rule against the values of its metrics in every case; it must hold in all of them."""
     truths = [holds(rule.expr, case.__getitem__) for case in cases]
     worst = cases[truths.index(False)] if False in truths else cases[0]
     value, limit = next(iter(worst.values())) if len(worst) == 1 else None, None
@@ -158,7 +163,7 @@ def check(rule: Rule, figures: Figures) -> RuleCheck:
         value, limit = nearest(sides, key=lambda s: s[0] - s[1])
     near = value is not None and limit is not None and abs(value - limit) <= BINDING * max(abs(value), abs(limit), 1e-12)
     return RuleCheck(
-        text=rule.text, line=rule.span.line, value=value, limit=limit, unit=unit, holds=all(truths), binding=near
+        text=rule.text, line=rule.span.line, value=value, limit=limit, unit=unit_of(rule.expr), holds=all(truths), binding=near
     )
 
 
@@ -166,8 +171,8 @@ def _case(expr: Expr, figures: Figures, unit: str, view: View, tp: int) -> dict[
     return {m: figures.value(m, unit, view, tp) for m in metrics_in(expr)}
 
 
-def _unit(expr: Expr) -> str:
+def unit_of(expr: Expr) -> str:
     if isinstance(expr, Number):
         return expr.unit
-    return next((u for part in children(expr) if (u := _unit(part))), "")
+    return next((u for part in children(expr) if (u := unit_of(part))), "")
 

@@ -16,7 +16,7 @@ from hexdsl.ir.spec import Spec, Workflow
 from hexdsl.lang.diagnostics import render, to_json
 from hexdsl.lang.format import format_text
 from hexdsl.lang.resolve import Loaded, load_source
-from hexdsl.lang.source import Source
+from hexdsl.lang.source import Source, decode
 from hexdsl.passes.inventory import groups_of
 from hexdsl.report.text import plan_text
 
@@ -160,8 +160,9 @@ NUDGES = (_NUMBER, _NUMBER, _NUMBER, _matching(r"\b[0-9]+\b", lambda random, _: 
 
 def judge(seed: Seed, text: str) -> str:
     """What hexc makes of a text: the code that rejects it, `checked` or `planned`.  Anything but SpecError gets out."""
-    source = Source(seed.path.name, text)
+    source = Source(seed.path.name, "")
     try:
+        source = Source(source.name, decode(text.encode("utf-8", "surrogatepass"), source.name))
         loaded = load_source(source, seed.path)
     except SpecError as error:
         return _told(error, getattr(error, "sources", {source.name: source}))

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from hexdsl.api import load_text
 from hexdsl.ir.plan import Plan
+from hexdsl.ir.spec import Spec
 from hexdsl.lang.resolve import Loaded
-from hexdsl.pipeline import plan_spec
+from hexdsl.passes.base import run_passes
+from hexdsl.pipeline import SERVE, choose, start
 
 TINY = "hidden = 1024, heads = 8, kv_heads = {kv}, head_dim = 128, ffn = 4096, vocab = 4_000, tied = {tied}"
 MOE = TINY + ", experts = 4, experts_per_token = 2, expert_ffn = 2048, dense_layers = {dense}"
@@ -42,7 +44,14 @@ class Case:
         return load_text(self.text, "case.hex")
 
     def plan(self) -> Plan:
-        return plan_spec(self.load().spec, None, lambda *_: None)
+        """The plan as the optimiser makes it, before anything is simulated."""
+        return planned(self.load().spec)
+
+
+def planned(spec: Spec) -> Plan:
+    """The plan of a spec's workflow by all passes up to `verify`."""
+    passes = SERVE[: [p.name for p in SERVE].index("verify") + 1]
+    return run_passes(passes, start(spec, choose(spec, None)), lambda *_: None)
 
 
 def small_case(seed: int, objective: str, gpus: int = 5) -> Case:
