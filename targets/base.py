@@ -38,5 +38,5 @@ class Launcher(Protocol):
     def supports(self, plan: Plan, target: Target) -> tuple[Reason, ...]:
         """Every reason why this launcher cannot start the plan; empty if it can."""
 
-    def files(self, launch: Launch) -> tuple[File, ...]:
-        """The files that start the processes; one of them is `launch.sh`."""
+    def files(self, launch: Launch, target: Target) -> tuple[File, ...]:
+        """The files that start the processes; one of them is `launch.sh`.  `target.launcher` has the user's options."""

@@ -64,7 +64,7 @@ def lower(plan: Plan, target: Target, folder: Path) -> Launch:
         said = ((f"{who} cannot run this plan: {reason.text}", reason.help) for who, reason in against)
         raise NoPlanError([Diagnostic("P012", message, (), help_) for message, help_ in said])
     launch = by.lower(plan, target, folder.absolute())
-    return launch.with_(files=(*launch.files, *start.files(launch)))
+    return launch.with_(files=(*launch.files, *start.files(launch, target)))
 
 
 def describe() -> tuple[dict[str, str], ...]:

@@ -58,9 +58,10 @@ def all_reduce(gpus: Sequence[Gpu], link: Link | None) -> AllReduce:
 
 
 def _one_kind(gpu: Gpu, n: int, link: Link) -> tuple[float, float, Provenance]:
-    measured = (gpu.profile and gpu.profile.reduce) or measured_reduce(gpu.name)
-    if measured and n <= max(measured.counts) and (measured.fabric == "nvlink") == (link.bandwidth >= SWITCHED):
-        return _measured(measured, n, link)
+    own = (gpu.profile.reduce, measured_reduce(gpu.profile.kind)) if gpu.profile else ()
+    for measured in (*own, measured_reduce(gpu.name)):
+        if measured and n <= max(measured.counts) and (measured.fabric == "nvlink") == (link.bandwidth >= SWITCHED):
+            return _measured(measured, n, link)
     shares = _SWITCHED_SHARE if link.bandwidth >= SWITCHED else _PCIE_SHARE
     alpha = float(np.interp(n, _SIZES, _ALPHA_S)) * max(1.0, math.log2(n) / 3)
     return alpha, link.bandwidth * float(np.interp(n, _SIZES, shares)), "modelled"

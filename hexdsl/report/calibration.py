@@ -32,7 +32,7 @@ def _doubts(found: Calibration) -> Iterator[str]:
     """What speaks against the fit."""
     if found.undetermined:
         names = ", ".join(found.undetermined)
-        yield f"The rows say little about {names}: near what is shipped for want of better."
+        yield f"The rows say little about {names} alone: these figures lean on what is shipped."
     if found.limited:
         names = ", ".join(found.limited)
         yield f"Held at the limit of what is possible: {names}.  Are formats and batches of the rows right?"

@@ -1,21 +1,27 @@
-"""A step under way, or a run of decode steps that is jumped over in one go."""
+"""Steps under way, and runs of decode steps that are computed in one go.
+
+Both kinds of run can be cut short at any time, as if each step had been an event of its own.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from hexdsl.sim.job import Lane
 
 
 @dataclass(slots=True)
 class Flight:
-    """`steps` steps from `start_s` on: the first takes `first_s`, each later one `slope_s` more than the one before."""
+    """Steps of one lane from `start_s` on: the first takes `first_s`, each later one `slope_s` more than the last."""
 
     start_s: float
     steps: int
     first_s: float
-    slope_s: float
-    used: int
-    """Blocks in use at the start."""
-    version: int
+    slope_s: float = 0.0
+    version: int = 0
 
     def after(self, steps: int) -> float:
         """The time at which so many steps are done."""
@@ -37,3 +43,63 @@ class Flight:
         shorter = low < self.steps
         self.steps = low
         return shorter
+
+
+@dataclass(slots=True)
+class Loop:
+    """A lane that goes round a pipeline: step j keeps member i busy for `first[i] + j * slope[i]` seconds."""
+
+    lane: Lane
+    end_s: float
+    left: int
+    first: tuple[float, ...]
+    slope: tuple[float, ...]
+    done: int = 0
+
+    def busy(self, member: int) -> float:
+        """Seconds that the steps so far keep a member busy."""
+        return self.done * self.first[member] + self.slope[member] * (self.done * (self.done - 1) / 2)
+
+
+class Ahead:
+    """Decode steps of all lanes of a pipeline, one after the other as they return, computed ahead of the clock."""
+
+    def __init__(self, loops: Sequence[Loop], latency_s: Sequence[float], free_at: list[float], blocks: int) -> None:
+        self.loops = loops
+        self.free_at = free_at
+        self._latency_s = latency_s
+        self._starts: list[float] = []
+        self._sent: list[tuple[Loop, float, int, tuple[float, ...]]] = []
+        self._blocks = blocks
+        self.end_s = self._run(deque(sorted(loops, key=lambda loop: loop.end_s)))
+
+    def _run(self, queue: deque[Loop]) -> float:
+        """Until the next lane to return has something else to do, or needs a block that is not there."""
+        blocks, free, members = self._blocks, list(self.free_at), range(len(self.free_at))
+        while True:
+            loop = queue[0]
+            start, lane, step = loop.end_s, loop.lane, loop.done
+            need = lane.residues[(lane.steps + step + 1) % lane.block]
+            if step == loop.left or need > blocks:
+                return start
+            blocks -= need
+            at = start
+            for i in members:
+                at = free[i] = (free[i] if free[i] > at else at) + loop.first[i] + step * loop.slope[i]
+                at += self._latency_s[i]
+            loop.done, loop.end_s = step + 1, at
+            self._starts.append(start)
+            self._sent.append((loop, at, need, tuple(free)))
+            queue.rotate(-1)
+
+    def settle(self, now_s: float) -> int:
+        """Keeps only the steps that had started before `now_s`: the loops and `free_at` tell; returns their blocks."""
+        kept = self._sent[: bisect_left(self._starts, now_s)]
+        for loop in self.loops:
+            loop.done = 0
+        for loop, end, *_ in kept:
+            loop.done += 1
+            loop.end_s = end
+        if kept:
+            self.free_at = list(kept[-1][3])
+        return sum(need for _, _, need, _ in kept)

@@ -111,7 +111,7 @@ class MeasuredSteps:
     """Step times of a model on one GPU or tensor-parallel group, from its tables (seconds).
 
     `dense` holds all layers' dense operators, embedding and final norm, by tokens; `per_sequence` head and sampler by
-    scheduled sequences; `attention` is one layer's.  `step_s` passes in every step besides.
+    scheduled sequences; `attention` is one layer's.  A step takes `step_s` besides, and `token_s` for each token.
     """
 
     layers: int
@@ -120,6 +120,7 @@ class MeasuredSteps:
     attention: Attention
     skew: Skew = Skew()
     step_s: float = 0.0
+    token_s: float = 0.0
     stages: int = 1
     latency_s: tuple[float, ...] = (0.0,)
 
@@ -129,7 +130,7 @@ class MeasuredSteps:
         attention = self._attention(batch, tokens, history)
         sequences = decodes + len(chunks)
         total = at(self.dense, decodes + tokens) + at(self.per_sequence, sequences) + self.layers * attention
-        return (total + self.step_s,)
+        return (total + self.step_s + self.token_s * (decodes + tokens),)
 
     def _attention(self, batch: Batch, tokens: int, history: float) -> float:
         decodes = batch.decodes

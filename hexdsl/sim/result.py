@@ -161,7 +161,7 @@ def make_result(records: Records, replicas: Sequence[Replica], network: Network,
 
 
 def _replica_result(replica: Replica, span: float) -> ReplicaResult:
-    line, blocks = replica.timeline, replica.engine.blocks
+    line, blocks = replica.timeline, replica.spec.engine.blocks
     return ReplicaResult(
         name=replica.spec.name,
         time_s=_floats(line.time_s),

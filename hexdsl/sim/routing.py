@@ -62,9 +62,9 @@ class Router:
 
     def _load(self, replica: Replica) -> float:
         weight = self.spec.weights.get(replica.spec.name, 1.0)
-        return (replica.load + 1) / weight if weight else float("inf")
+        return (replica.work.load + 1) / weight if weight else float("inf")
 
     def _by_prefix(self, request: Request, able: Sequence[Replica]) -> Replica:
-        least = min(replica.load for replica in able)
-        near = [replica for replica in able if replica.load <= least + self.spec.slack]
-        return max(near, key=lambda r: (held_tokens(r.pool, request, r.block), -self._load(r)))
+        least = min(replica.work.load for replica in able)
+        near = [replica for replica in able if replica.work.load <= least + self.spec.slack]
+        return max(near, key=lambda r: (held_tokens(r.work.pool, request, r.work.block), -self._load(r)))

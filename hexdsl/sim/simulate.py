@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from hexdsl.sim.job import Job, Lane
-from hexdsl.sim.replica import Grip, Replica
+from hexdsl.sim.replica import Keep, Replica
 from hexdsl.sim.request import Action, Cancel, Outcome, Replay, Request, Source, Status, Wake
 from hexdsl.sim.result import Records, Result, make_result
 from hexdsl.sim.routing import Router
@@ -42,7 +42,7 @@ class Simulation:
         self._count = self._due = 0
         self._live: dict[int, Job] = {}
         self._stranded: dict[Job, None] = {}
-        self._grips: dict[Job, Grip] = {}
+        self._kept: dict[Job, Keep] = {}
         self._transfers: dict[Job, Transfer] = {}
         self._net_version = 0
 
@@ -68,7 +68,7 @@ class Simulation:
 
     # What replicas tell
 
-    def step_ends(self, at_s: float, replica: Replica, lane: Lane, version: int) -> None:
+    def step_ends(self, at_s: float, replica: Replica, lane: Lane | None, version: int) -> None:
         self._at(at_s, replica.step_done, lane, version, at_s)
 
     def admitted(self, job: Job, now_s: float) -> None:
@@ -83,17 +83,17 @@ class Simulation:
     def ended(self, job: Job, now_s: float) -> None:
         self._close(job, Status.cancelled if job.state == "cancelled" else Status.finished, now_s)
 
-    def hand_over(self, job: Job, grip: Grip, now_s: float) -> None:
+    def hand_over(self, job: Job, keep: Keep, now_s: float) -> None:
         """A prefill replica has given the first token: a decode replica goes on."""
-        self._grips[job] = grip
+        self._kept[job] = keep
         job.state = "handed"
         self._route(job)
 
     def fetch(self, job: Job, now_s: float) -> None:
         """The decode replica has room: the KV cache travels."""
-        grip, target = self._grips[job], self.replicas[job.replica]
-        links = self._routes.get((grip.replica.spec.name, target.spec.name), ())
-        size = job.computed * grip.replica.spec.kv_token_bytes
+        keep, target = self._kept[job], self.replicas[job.replica]
+        links = self._routes.get((keep.replica.spec.name, target.spec.name), ())
+        size = job.computed * keep.replica.spec.kv_token_bytes
         if not links or size == 0:
             self._at(now_s + self.network.latency_s(links), self._fetched, job, target.epoch)
             return
@@ -121,7 +121,7 @@ class Simulation:
 
     def _route(self, job: Job) -> None:
         """Sends a job to a replica; to none, if none that could take it is up or will be."""
-        source = self._grips[job].replica if job in self._grips else None
+        source = self._kept[job].replica if job in self._kept else None
         fit = [r for r in self.replicas if self._suits(r, job, source)]
         able = [r for r in fit if r.up]
         if not able:
@@ -129,12 +129,12 @@ class Simulation:
             return
         replica = self.router.choose(job.request, able, source.spec.name if source else "")
         job.replica = replica.index
-        job.limit = min(job.request.output, replica.engine.longest - job.request.prompt)
-        replica.load += 1
+        job.limit = min(job.request.output, replica.spec.engine.longest - job.request.prompt)
+        replica.work.load += 1
         self.records.replica[job.row] = replica.index
-        if replica.engine.entry_s and source is None:
+        if replica.spec.engine.entry_s and source is None:
             job.state = "entering"
-            self._at(self.now_s + replica.engine.entry_s, self._enter, job, replica, replica.epoch)
+            self._at(self.now_s + replica.spec.engine.entry_s, self._enter, job, replica, replica.epoch)
         else:
             replica.submit(job, self.now_s)
 
@@ -142,7 +142,7 @@ class Simulation:
         if replica.epoch != epoch:
             self._again(job)
         elif job.state == "cancelled":
-            replica.load -= 1
+            replica.work.load -= 1
             self._close(job, Status.cancelled, self.now_s)
         else:
             replica.submit(job, self.now_s)
@@ -152,7 +152,7 @@ class Simulation:
         wrong = "prefill" if source else "decode"
         model = source.spec.model if source else spec.model
         named = not request.pin or request.pin in (spec.name, spec.model) or source is not None
-        return spec.role != wrong and spec.model == model and named and request.prompt < replica.engine.longest
+        return spec.role != wrong and spec.model == model and named and request.prompt < replica.spec.engine.longest
 
     def _no_replica(self, job: Job, fit: list[Replica]) -> None:
         if any(replica.back_s < float("inf") for replica in fit):
@@ -175,8 +175,8 @@ class Simulation:
 
     def _let_go(self, job: Job) -> None:
         """Gives up what other places keep for the job."""
-        if self._grips and (grip := self._grips.pop(job, None)):
-            grip.replica.release(grip, self.now_s)
+        if self._kept and (keep := self._kept.pop(job, None)):
+            keep.replica.release(keep, self.now_s)
         if self._transfers and (transfer := self._transfers.pop(job, None)):
             self.network.stop(transfer, self.now_s)
             self._expect_transfer()
@@ -232,7 +232,7 @@ class Simulation:
 
     def _fetched(self, job: Job, epoch: int) -> None:
         target = self.replicas[job.replica]
-        if target.epoch != epoch or job not in target.arriving:
+        if target.epoch != epoch or job not in target.work.arriving:
             return
         self._let_go(job)
         target.arrive(job, self.now_s)
@@ -246,7 +246,7 @@ class Simulation:
         for replica in hit:
             replica.back_s = max(back, replica.back_s) if not replica.up else back
             lost += replica.fail(self.now_s)
-            lost += [job for job, grip in self._grips.items() if grip.replica is replica]
+            lost += [job for job, keep in self._kept.items() if keep.replica is replica]
         for replica in hit:
             if replica.back_s < float("inf"):
                 self._at(replica.back_s, self._restore, replica)
@@ -268,7 +268,7 @@ class Simulation:
             return
         self._stranded.pop(job, None)
         replica = self.replicas[job.replica]
-        if job in self._grips and replica.up and job.state in ("waiting", "arriving"):
+        if job in self._kept and replica.up and job.state in ("waiting", "arriving"):
             replica.forget(job, self.now_s)
         self._let_go(job)
         job.restart()

@@ -17,6 +17,11 @@ class Batch(NamedTuple):
     longest: int
     chunks: tuple[tuple[int, int], ...] = ()
 
+    def later(self, steps: int) -> Batch:
+        """The same decodes, so many steps later."""
+        n = self.decodes
+        return Batch(n, self.context + steps * n, self.shortest + steps, self.longest + steps)
+
 
 class StepTimes(Protocol):
     """Seconds of a step in each member of a pipeline: the stages in order, with the links between them if any.

@@ -36,8 +36,8 @@ class TableError(ValueError):
         super().__init__(f"{path}{f', row {row}' if row else ''}: {message}; {help}")
 
 
-def read_tables(folder: Path, layers: int, skew: bool = True, step_s: float = 0.0) -> MeasuredSteps:
-    """Step times of a model with so many layers from the tables in a folder; `skew` reads `skew_fit.csv`, if present.
+def read_tables(folder: Path, layers: int) -> MeasuredSteps:
+    """Step times of a model with so many layers from the tables in a folder, for batches of equal histories.
 
     Raises TableError where a file, an operator or a number is missing.
     """
@@ -53,12 +53,18 @@ def read_tables(folder: Path, layers: int, skew: bool = True, step_s: float = 0.
         dense=_total({op: dense[op] for op in counts}, counts),
         per_sequence=_total({op: sampling[op] for op in SAMPLING}, dict.fromkeys(SAMPLING, 1)),
         attention=Attention(dict(_attention_rows(folder / "attention.csv"))),
-        skew=read_skew(folder) if skew and (folder / "skew_fit.csv").is_file() else Skew(),
-        step_s=step_s,
     )
 
 
-def read_skew(folder: Path, default: float = 0.0) -> Skew:
+def skew_default(meta: Path, tp: int) -> float | None:
+    """The pooled share that a profile's `meta.yaml` states for this many GPUs; None where it switches the skew off."""
+    text = meta.read_text("utf-8") if meta.is_file() else ""
+    _, _, block = text.partition("\nskew_fit:")
+    found = re.search(rf"\n +{tp}:\n(?: {{5,}}.*\n)*? +alpha_default: *([-+.\deE]+)", block)
+    return float(found[1]) if found and re.match(r"\s+enabled: *true", block) else None
+
+
+def read_skew(folder: Path, default: float) -> Skew:
     """The shares of `skew_fit.csv` for pure decode steps, by the bounds that its labels state (such as `n<=128`)."""
     path = folder / "skew_fit.csv"
     found: dict[tuple[float, float, float], float] = {}

@@ -8,16 +8,20 @@ from array import array
 class Timeline:
     """Samples of a replica's queue, running sequences and used blocks, and its sums."""
 
-    __slots__ = ("busy_s", "kv_block_s", "peak_blocks", "running", "time_s", "used", "waiting")
+    __slots__ = ("_at_s", "_blocks", "busy_s", "kv_block_s", "peak_blocks", "running", "time_s", "used", "waiting")
 
     def __init__(self, members: int) -> None:
         self.time_s, self.waiting, self.running, self.used = array("d"), array("l"), array("l"), array("l")
         self.busy_s = [0.0] * members
-        self.kv_block_s = 0.0
-        self.peak_blocks = 0
+        self.kv_block_s = self._at_s = 0.0
+        self.peak_blocks = self._blocks = 0
 
     def note(self, now_s: float, waiting: int, running: int, used: int) -> None:
         """The state from now on; of several at one time the last counts."""
+        self.grow(now_s, self._blocks)
+        self._blocks = used
+        if used > self.peak_blocks:
+            self.peak_blocks = used
         if self.time_s and self.time_s[-1] == now_s:
             self.waiting[-1], self.running[-1], self.used[-1] = waiting, running, used
             return
@@ -26,8 +30,9 @@ class Timeline:
         self.running.append(running)
         self.used.append(used)
 
-    def kv(self, before: int, after: int, seconds: float) -> None:
-        """Blocks in use grew evenly from `before` to `after`."""
-        self.kv_block_s += (before + after) / 2 * seconds
-        if after > self.peak_blocks:
-            self.peak_blocks = after
+    def grow(self, now_s: float, used: int) -> None:
+        """The blocks in use have grown evenly to this number."""
+        self.kv_block_s += (self._blocks + used) / 2 * (now_s - self._at_s)
+        self._at_s, self._blocks = now_s, used
+        if used > self.peak_blocks:
+            self.peak_blocks = used

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,15 @@ class Trace:
         return replace(self, requests=tuple(moved), timed=True)
 
 
-def read_trace(path: Path, columns: Mapping[str, str] | None = None, limit: int | None = None) -> Trace:
+def read_trace(
+    path: Path, columns: Mapping[str, str] | None = None, limit: int | None = None, timed: bool = True
+) -> Trace:
     """The requests of a trace, at most `limit` of them.
 
     `columns` says which column holds what (`arrival prompt output class priority blocks`); without it the header tells
-    the format.  Arrival is ISO time, or a number of seconds.  Raises TraceError: a missing column, a length below one
-    token, NaN, rows that go back in time, an empty file.
+    the format.  Arrival is ISO time (UTC unless it says so itself), or a number of seconds; it is kept to the
+    microsecond.  `timed=False` takes a file without arrival times as well.  Raises TraceError: a missing column, a
+    length below one token, NaN, rows that go back in time, an empty file.
     """
     rows = _json_rows(path) if path.suffix in (".jsonl", ".json") else _csv_rows(path)
     requests: list[Request] = []
@@ -69,13 +72,13 @@ def read_trace(path: Path, columns: Mapping[str, str] | None = None, limit: int 
     start = last = 0.0
     try:
         for number, row in rows:
-            names = names or _names(path, number, row, columns)
+            names = names or _names(path, number, row, columns, timed)
             request = _request(path, number, row, names, len(requests))
             start = start if requests else request.arrival_s
             if request.arrival_s < last and requests:
                 raise TraceError(path, number, "it arrives before the row above", "sort the rows by arrival")
             last = request.arrival_s
-            requests.append(replace(request, arrival_s=last - start) if start else request)
+            requests.append(replace(request, arrival_s=round(last - start, 6)) if start else request)
             if len(requests) == limit:
                 break
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -101,21 +104,32 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 continue
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 row = None
             if not isinstance(row, dict):
                 raise TraceError(path, number, "this is not a JSON object", "write one object a line")
             yield number, row
 
 
-def _names(path: Path, number: int, row: Mapping[str, Any], columns: Mapping[str, str] | None) -> Mapping[str, str]:
+def _names(
+    path: Path, number: int, row: Mapping[str, Any], columns: Mapping[str, str] | None, timed: bool
+) -> Mapping[str, str]:
     """What each column is called in this file."""
-    if columns is None:
-        known = [f for f in FORMATS.values() if f["prompt"] in row and f["output"] in row]
-        if not known:
-            tell = "; ".join(f"{name}: {', '.join(names.values())}" for name, names in FORMATS.items())
-            raise TraceError(path, 1, "no known format has these columns", f"name them in a column map ({tell})")
-        return {what: name for what, name in known[0].items() if name in row}
+    names = _known_names(path, row) if columns is None else _mapped_names(path, number, row, columns)
+    if timed and "arrival" not in names:
+        raise TraceError(path, 1, "no column of arrival times", "name it in the column map, or say how requests arrive")
+    return names
+
+
+def _known_names(path: Path, row: Mapping[str, Any]) -> Mapping[str, str]:
+    known = [f for f in FORMATS.values() if f["prompt"] in row and f["output"] in row]
+    if not known:
+        tell = "; ".join(f"{name}: {', '.join(names.values())}" for name, names in FORMATS.items())
+        raise TraceError(path, 1, "no known format has these columns", f"name them in a column map ({tell})")
+    return {what: name for what, name in known[0].items() if name in row}
+
+
+def _mapped_names(path: Path, number: int, row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, str]:
     if unknown := sorted(set(columns) - set(COLUMNS)):
         raise TraceError(path, None, f"`{unknown[0]}` is no column", f"a map may name {', '.join(COLUMNS)}")
     if unmapped := [what for what in ("prompt", "output") if what not in columns]:
@@ -149,11 +163,11 @@ def _request(path: Path, number: int, row: Mapping[str, Any], names: Mapping[str
 
 
 def _time(value: Any) -> float:
-    """Seconds; ISO times count from 1970, and keep what the clock gives beyond microseconds."""
     try:
         seconds = float(value)
     except ValueError:
-        seconds = datetime.fromisoformat(value).timestamp()
+        moment = datetime.fromisoformat(value)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not math.isfinite(seconds):
         raise ValueError(value)
     return seconds

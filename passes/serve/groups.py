@@ -10,7 +10,7 @@ from hexdsl.passes.serve.goals import Aim, aims_of, require_figures, serves_all
 from hexdsl.passes.serve.noplan import explain_misfit
 from hexdsl.passes.serve.points import EVERY, light_layers
 from hexdsl.passes.serve.predict import views_of
-from hexdsl.passes.serve.problem import Problem, problem_of, require_speeds
+from hexdsl.passes.serve.problem import Problem, problem_of
 from hexdsl.passes.serve.question import Question
 from hexdsl.passes.serve.reasons import replica_decisions
 from hexdsl.passes.serve.relaxation import latency_bound, totals_bound
@@ -28,7 +28,6 @@ def groups(plan: Plan) -> Plan:
     layers follow Parallax (section 4).  Needs `machines` and `precision`, gives `replicas`.
     """
     problem = problem_of(plan)
-    require_speeds(problem)
     rules, aims = rules_of(problem.serve), aims_of(problem.serve, problem)
     require_figures(problem.serve, rules, aims, problem)
     space = space_of(problem, latencies_in(rules, [a.metric for a in aims if a.metric is not None]))

@@ -45,19 +45,27 @@ def limit_of(rule: Rule) -> Limit | None:
 def shown(value: float, unit: str, up: bool = True) -> str:
     """A figure in the user's units, rounded up (or down), so that it can be written as a limit and holds."""
     if unit == "usd/s":
-        return f"${_rounded(value * 3600, up, 2)}/h"
+        return f"${_rounded(value * 3600, up, CENTS)}/h"
     if unit == "s":
         return f"{_rounded(value * 1e3, up)}ms" if value < 1 else f"{_rounded(value, up)}s"
     return f"{_rounded(value, up)}{unit}"
 
 
-def _rounded(value: float, up: bool, places: int | None = None) -> str:
-    """The decimal text of a figure to `DIGITS` significant digits, or at least so many places, on the safe side."""
+CENTS = 2
+"""Decimal places of an amount of money, at least."""
+
+
+def _rounded(value: float, up: bool, places: int = 0) -> str:
+    """The decimal text of a figure on the safe side: `DIGITS` significant digits, whole numbers and `places` in full."""
     if value == 0 or not math.isfinite(value):
-        return "0" if value == 0 else str(value)
-    decimals = DIGITS - 1 - math.floor(math.log10(abs(value)))
-    decimals = max(decimals, places) if places is not None else decimals
+        return f"{value:g}"
+    decimals = max(places, DIGITS - 1 - math.floor(math.log10(abs(value))), 0)
     scaled = value * 10.0**decimals
-    whole = math.ceil(scaled - 1e-6) if up else math.floor(scaled + 1e-6)
-    text = f"{whole / 10.0**decimals:.{max(0, decimals)}f}"
-    return text if places is not None or "." not in text else text.rstrip("0").rstrip(".")
+    whole = math.ceil(scaled - NOISE * abs(scaled)) if up else math.floor(scaled + NOISE * abs(scaled))
+    before, dot, after = f"{whole / 10.0**decimals:.{decimals}f}".partition(".")
+    kept = after[:places] + after[places:].rstrip("0")
+    return f"{before}{dot}{kept}" if kept else before
+
+
+NOISE = 1e-9
+"""Relative noise of a solver's figures, which must not move a round one."""

@@ -54,7 +54,7 @@ def explain_no_plan(question: Question) -> NoPlanError:
     """The smallest set of the user's lines that cannot hold together, with how far each is from holding."""
     made, rows = _with_all(question)
     guilty = conflict(made.model, rows, LIMITS)
-    blamed = [r for i, r in enumerate(question.rules.all) if str(i) in guilty]
+    blamed = sorted((r for i, r in enumerate(question.rules.all) if str(i) in guilty), key=lambda r: r.span.start)
     if not blamed:
         return _load_alone(question) if question.serve_all else _undecided(question)
     helps = [_relaxed(question, rule, [r for r in blamed if r != rule]) for rule in blamed]

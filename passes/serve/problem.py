@@ -10,7 +10,6 @@ from hexdsl.costs.arch import Arch
 from hexdsl.costs.gpu import Formats, Gpu
 from hexdsl.costs.memory import Engine
 from hexdsl.costs.serving import Load
-from hexdsl.ir.diagnostic import Diagnostic, NoPlanError
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.cluster import Nodes
 from hexdsl.ir.spec.serve import Serve
@@ -100,14 +99,6 @@ def problem_of(plan: Plan) -> Problem:
         arrivals=arrivals_of(serve),
         context=plan.context or context_of(serve),
     )
-
-
-def require_speeds(problem: Problem) -> None:
-    """Raises NoPlanError (P009) where a GPU has no compute rate in which a model can run."""
-    for cls in problem.classes:
-        if not any(cls.gpu.flops.get(f) for f in ("bf16", "fp16", "fp32")):
-            message = f"GPU `{cls.gpu.name}` has no compute rate in bf16, fp16 or fp32, in which attention runs"
-            raise NoPlanError([Diagnostic("P009", message, (), f"write `bf16 = 100TFLOP/s` in `gpu {cls.gpu.name}`")])
 
 
 def _class(group: Nodes, serve: Serve, arch: Arch) -> NodeClass:

@@ -40,14 +40,6 @@ class Size:
     seeds: int = SEEDS
 
 
-def simulate(plan: Plan) -> Plan:
-    """Plays the workload through the plan with a vLLM-style scheduler in each replica (`hexdsl.sim`).
-
-    Needs `predictions`, gives `simulation`.
-    """
-    return simulated(plan, size_of(plan))
-
-
 def size_of(plan: Plan, requests: int | None = None, seeds: int = SEEDS) -> Size:
     """So many requests as the load sends in `SPANS` times the longest predicted request."""
     if requests is not None:
@@ -57,7 +49,7 @@ def size_of(plan: Plan, requests: int | None = None, seeds: int = SEEDS) -> Size
 
 
 def simulated(plan: Plan, size: Size) -> Plan:
-    """The plan with what the simulation of this size came to."""
+    """The plan with what a simulation of this size came to, with a vLLM-style scheduler in each replica (`hexdsl.sim`)."""
     problem = problem_of(plan)
     lines = {v.replica.name: v.line for v in views_of(plan, problem)}
     cluster, warm = cluster_of(plan, lines), _latency(plan).value

@@ -201,3 +201,10 @@ def test_a_file_that_is_no_profile_says_why(text: str, says: str) -> None:
 def test_a_profile_survives_json() -> None:
     made = profile(calibration=CALIBRATION)
     assert read_profile(json.dumps(made.model_dump(mode="json", exclude_defaults=True)).encode()) == made
+
+
+def test_larger_groups_fall_back_to_the_shipped_table() -> None:
+    few = profile(gpu="NVIDIA H100", all_reduce={"gpus": [2], "start_s": [1e-5], "bus_bytes_per_s": [2e11]})
+    mine = with_profile(replace(H100, name="mine"), few)
+    assert all_reduce([mine] * 2, NVLINK).provenance == "profiled"
+    assert all_reduce([mine] * 8, NVLINK) == replace(all_reduce([H100] * 8, NVLINK), provenance="measured")

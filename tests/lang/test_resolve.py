@@ -97,7 +97,8 @@ def test_a_parameter_may_name_a_block() -> None:
 def test_a_file_of_parameters_gives_way_to_the_command_line(tmp_path: Path) -> None:
     path, params = tmp_path / "a.hex", tmp_path / "p.hex"
     path.write_text(
-        "param a = 1\nparam b = 1\nlet both = [a, b]\nmodel m { layers = both[0], heads = both[1], hidden = 64, ffn = 1, vocab = 1 }"
+        "param a = 1\nparam b = 1\nlet both = [a, b]\n"
+        "model m { layers = both[0], heads = both[1], hidden = 64, ffn = 1, vocab = 1 }"
     )
     params.write_text("a = 2\nb = 2\n")
     model = load(path, {"b": "4"}, [params]).spec.models[0]

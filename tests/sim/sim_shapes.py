@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from hexdsl.costs.gpu import Link
 from hexdsl.sim.request import Request
@@ -35,6 +35,7 @@ class Plain:
         return tuple(total * scale for scale in self.scale)
 
 
+PLAIN = Plain()
 ENGINE = EngineSpec(blocks=1000, max_num_batched_tokens=512, max_num_seqs=16)
 
 
@@ -42,7 +43,7 @@ def request(number: int, at: float = 0.0, prompt: int = 100, output: int = 10, *
     return Request(number, at, prompt, output, **more)
 
 
-def replica(name: str = "a", engine: EngineSpec = ENGINE, times: Plain = Plain(), **more: Any) -> ReplicaSpec:
+def replica(name: str = "a", engine: EngineSpec = ENGINE, times: Plain = PLAIN, **more: Any) -> ReplicaSpec:
     return ReplicaSpec(name, engine, times, **more)
 
 
@@ -51,14 +52,14 @@ def one(**engine: Any) -> Cluster:
     return Cluster((replica(engine=replace(ENGINE, **engine)),))
 
 
-def many(count: int, router: RouterSpec = RouterSpec(), **more: Any) -> Cluster:
-    return Cluster(tuple(replica(f"r{i}", **more) for i in range(count)), router)
+def many(count: int, policy: Literal["weighted", "least_loaded", "prefix"] = "weighted", **more: Any) -> Cluster:
+    return Cluster(tuple(replica(f"r{i}", **more) for i in range(count)), RouterSpec(policy))
 
 
-def split(bandwidth: float = 1e9, prefills: int = 1, decodes: int = 1, latency_s: float = 0.0, **engine: Any) -> Cluster:
+def split(bandwidth: float = 1e9, prefills: int = 1, decodes: int = 1, **engine: Any) -> Cluster:
     """Prefill and decode replicas behind one link."""
     limits = replace(ENGINE, **engine)
     left = tuple(replica(f"p{i}", limits, role="prefill", kv_token_bytes=1e6) for i in range(prefills))
     right = tuple(replica(f"d{i}", limits, role="decode") for i in range(decodes))
     routes = tuple(Route(p.name, d.name, ("wire",)) for p in left for d in right)
-    return Cluster((*left, *right), links={"wire": Link(bandwidth, latency_s)}, routes=routes)
+    return Cluster((*left, *right), links={"wire": Link(bandwidth)}, routes=routes)

@@ -71,10 +71,10 @@ def test_every_request_ends_once_and_all_blocks_come_back(requests: tuple[Reques
     whole = np.minimum(result.output, cluster.replicas[0].engine.longest - result.prompt)
     assert np.array_equal(result.generated[result.done], whole[result.done])
     for node in simulation.replicas:
-        node.pool.check()
-        assert node.pool.used == 0
-        assert node.seats == node.load == 0
-        assert not node.waiting
+        node.work.pool.check()
+        assert node.work.pool.used == 0
+        assert node.work.seats == node.work.load == 0
+        assert not node.work.waiting
 
 
 @CHEAP

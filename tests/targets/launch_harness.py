@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hexdsl.ir.launch import Launch
+from hexdsl.ir.spec.target import Target
 from hexdsl.targets.launchers.local.files import files
 
 PATIENCE_S = 30
@@ -65,7 +66,7 @@ class Running:
 
 def write(launch: Launch, folder: Path, grace_s: int = 2) -> Path:
     """The bundle's script in a folder, less patient than the real one."""
-    for file in files(launch):
+    for file in files(launch, Target(name="torch")):
         (folder / file.path).write_text(file.text.replace("grace=10 ", f"grace={grace_s} "))
         (folder / file.path).chmod(0o755)
     return folder

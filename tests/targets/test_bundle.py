@@ -14,6 +14,7 @@ from hexdsl.bundle import run_bundle
 from hexdsl.ir.diagnostic import UsageError
 from hexdsl.ir.launch import Launch, Process, Ready
 from hexdsl.ir.plan import Plan
+from hexdsl.ir.spec.target import Target
 from hexdsl.targets.launchers.local.files import files
 from hexdsl.targets.render import render
 
@@ -29,7 +30,7 @@ def bundle(uneven: Plan, tmp_path: Path) -> Path:
     argv = ("python", STAND_IN, str(port))
     one = Process(name="one", role="worker", host="here", argv=argv, ready=ready)
     launch = Launch(name="t", engine="e", launcher="local", endpoint="http://e", processes=(one,))
-    render(uneven, launch.with_(files=files(launch)), tmp_path / "bundle")
+    render(uneven, launch.with_(files=files(launch, Target(name="torch"))), tmp_path / "bundle")
     return tmp_path / "bundle"
 
 

@@ -16,7 +16,7 @@ from hexdsl.ir.spec.model import FormatWord
 Positive = Annotated[float, Field(gt=0, le=1e300)]
 Size = Annotated[int, Field(gt=0, le=2**53)]
 
-SLOWEST, FASTEST = 0.5, 1.1
+SLOWEST, FASTEST = 0.6, 1.1
 """Measured memory bandwidth over that of the `gpu` block: outside these it is another GPU.  Large copies and reads
 reach 70 to 95 % of the datasheet on all measured kinds."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hexdsl.ir.launch import File, Launch, Process
+from hexdsl.ir.spec.target import Target
 from hexdsl.targets.templating import Raw, render_shell
 
 TEMPLATE = Path(__file__).parent / "templates" / "launch.sh.j2"
@@ -14,8 +15,8 @@ GRACE_S = 10
 """Seconds between SIGTERM and SIGKILL."""
 
 
-def files(launch: Launch) -> tuple[File, ...]:
-    """`launch.sh`."""
+def files(launch: Launch, target: Target) -> tuple[File, ...]:
+    """`launch.sh`; this launcher has no options of its own in `target`."""
     processes = in_order(launch.processes)
     teams = {team_of(process): process.restarts for process in processes}
     values = {"processes": processes, "teams": teams, "team_of": team_of, "command": command, "grace": GRACE_S}

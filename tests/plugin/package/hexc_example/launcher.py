@@ -22,7 +22,7 @@ def supports(plan: Plan, target: Target) -> tuple[Reason, ...]:
     return (Reason("it takes no options", "write `launcher = slurm`, and give the options to salloc"),)
 
 
-def files(launch: Launch) -> tuple[File, ...]:
+def files(launch: Launch, target: Target) -> tuple[File, ...]:
     """`launch.sh`: starts every process on its host and ends when they end."""
     lines = (f"{step(process)} &\n" for process in launch.processes)
     return (File(path="launch.sh", text=HEAD + "".join(lines) + "wait\n", executable=True),)
