@@ -24,7 +24,9 @@ def inventory(plan: Plan) -> Plan:
     cluster = plan.workflow.on
     if cluster.peers is not None and not cluster.nodes:
         help_ = "write the machines as `nodes NAME { ... }`"
-        raise NoPlanError([Diagnostic("P008", f"a pool of peers (cluster `{cluster.name}`) is not planned yet", (), help_)])
+        raise NoPlanError(
+            [Diagnostic("P008", f"a pool of peers (cluster `{cluster.name}`) is not planned yet", (), help_)]
+        )
     if (gpus := sum(g.count * g.gpus.count for g in groups_of(cluster))) > MOST_GPUS:
         message = f"cluster `{cluster.name}` has {gpus:,} GPUs; up to {MOST_GPUS:,} are planned"
         raise NoPlanError([Diagnostic("P008", message, (), "plan a part of it")])

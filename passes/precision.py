@@ -6,6 +6,8 @@ from hexdsl.ir.diagnostic import Diagnostic, NoPlanError
 from hexdsl.ir.plan import Plan, Precision
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import Format, Model
+from hexdsl.ir.spec.serve import Serve
+from hexdsl.ir.spec.serve import Serve
 from hexdsl.passes.inventory import groups_of
 
 LOW = ("fp8", "int8")
@@ -18,15 +20,23 @@ def precision(plan: Plan) -> Plan:
     Weight-only formats (int4, or fp8 on a GPU without fp8) multiply at the rate of the 16-bit activations
     (TurboMind, section 3: weights are dequantised in registers).  Needs nothing, gives `precision`.
     """
-    kinds = {g.gpus.gpu.name: g.gpus.gpu for g in groups_of(plan.workflow.on)}
-    return plan.with_(precision=tuple(formats_on(gpu, plan.workflow.model) for _, gpu in sorted(kinds.items())))
+    serve = plan.workflow
+    assert isinstance(serve, Serve)
+    kinds = {g.gpus.gpu.name: g.gpus.gpu for g in groups_of(serve.on)}
+    return plan.with_(precision=tuple(formats_on(gpu, serve.model) for _, gpu in sorted(kinds.items())))
 
 
 def formats_on(gpu: Gpu, model: Model) -> Precision:
     """The formats of one model on one kind of GPU, with the reason for the compute format.
 
-    Raises NoPlanError (P002) where the GPU multiplies in none that would do.
+    Raises NoPlanError (P002) where the GPU has no rate for attention and the output head, which are never narrower
+    than 16 bits.
     """
+    if not getattr(gpu, wide(gpu)):
+        message = f"`{gpu.name}` has no compute rate for bf16, fp16 or fp32, in which attention runs"
+        raise NoPlanError(
+            [Diagnostic("P002", message, (), f"write one in `gpu {gpu.name}`, such as `bf16 = 100TFLOP/s`")]
+        )
     weights = model.weights.kind
     activations = (model.activations or Format(kind=_activations(gpu, weights))).kind
     kv = (model.kv or Format(kind=activations if activations in ("fp32", "bf16", "fp16") else wide(gpu))).kind
@@ -51,10 +61,6 @@ def _compute(gpu: Gpu, weights: str, activations: str) -> tuple[str, str]:
     if activations == weights and getattr(gpu, weights, None):
         return weights, f"{gpu.name} multiplies {weights} directly"
     fallback = activations if getattr(gpu, activations, None) else wide(gpu)
-    if not getattr(gpu, fallback, None):
-        message = f"`{gpu.name}` has no compute rate for {activations}, bf16, fp16 or fp32"
-        help_ = "give its `gpu` block one, such as `bf16 = 100TFLOP/s`"
-        raise NoPlanError([Diagnostic("P002", message, (), help_)])
     if weights == fallback:
         return fallback, f"{gpu.name} multiplies {weights} directly"
     return fallback, f"{weights} weights are widened to {fallback}, the format in which {gpu.name} multiplies"

@@ -90,7 +90,7 @@ def _run(config: str, replica: Replica, points: Sequence[Point], engine: Engine)
 
 def _least(replica: Replica) -> tuple[float, float, float, float]:
     """Factors at which the shares of the peaks come to one."""
-    shares: Efficiency = replica.gpu.profile or efficiency_of(replica.gpu.name)
+    shares: Efficiency = replica.gpu.profile or efficiency_of(replica.gpu.kind)
     return shares.memory, shares.gemm_at(replica.formats.activations)[0], shares.kv, LEAST_NETWORK
 
 

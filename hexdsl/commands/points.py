@@ -14,7 +14,6 @@ from hexdsl.costs.arch import tp_divides
 from hexdsl.costs.gpu import BYTES_PER_VALUE, Link
 from hexdsl.costs.memory import Engine
 from hexdsl.costs.point import MOST_GPUS, Replica
-from hexdsl.costs.profile import with_profile
 from hexdsl.costs.rows import Row, each, read_csv
 from hexdsl.costs.serving import Load
 from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
@@ -122,7 +121,7 @@ def _point(row: Row, names: Names) -> Point:
         most = min(arch.layers, MOST_GPUS // tp)
         raise row.wrong(f"pp {pp} is too much for the {arch.layers} layers of `{model.name}`", f"at most {most}")
     link = names.link or (Link(gpu.link / 2) if gpu.link else None)
-    replica = Replica(arch, with_profile(gpu_of(gpu), gpu.profile), formats_of(gpu, model), tp, pp, link)
+    replica = Replica(arch, gpu_of(gpu), formats_of(gpu, model), tp, pp, link)
     prompt, output, batch = (row.number(c) for c in ("isl", "osl", "batch"))
     if max(prompt, output) > LONGEST or batch > MOST_BATCH:
         raise row.wrong("a length or the batch is out of range", f"at most {LONGEST} tokens and {MOST_BATCH} requests")

@@ -48,7 +48,10 @@ def profile_command(args: argparse.Namespace) -> Output:
         return Output(data=text, talk="\n".join(notes))
     out = args.out or f"{slug(made.gpu)}.profile.json"
     save_file(Path(out), text)
-    return Output(data=text if args.json else gpu_block(made, out, None if args.table else _host_memory()), talk="\n".join([*notes, f"wrote {out}"]))
+    return Output(
+        data=text if args.json else gpu_block(made, out, None if args.table else _host_memory()),
+        talk="\n".join([*notes, f"wrote {out}"]),
+    )
 
 
 def _imported(args: argparse.Namespace) -> Found:
@@ -80,16 +83,19 @@ def _fix(args: argparse.Namespace) -> str:
 
 
 def _listen(command: list[str], complaints: int, show: Callable[[str], None]) -> tuple[Found, int]:
-    """Collects the process's lines until it ends."""
+    """Collects the process's lines until it ends; where we are interrupted, it ends too."""
     found = Found()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True, encoding="utf-8") as process:
+    ours, theirs = os.pipe()
+    with open(ours, encoding="utf-8", errors="replace") as lines:
+        process = subprocess.Popen(command, stdout=theirs, stderr=complaints)
+        os.close(theirs)
         try:
-            for line in process.stdout or ():
+            for line in lines:
                 _take(found, line, show)
-        finally:
-            if process.poll() is None:
-                process.terminate()
-    return found, process.returncode
+        except BaseException:
+            process.terminate()
+            raise
+        return found, process.wait()
 
 
 def _take(found: Found, line: str, show: Callable[[str], None]) -> None:

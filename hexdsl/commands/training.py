@@ -12,7 +12,6 @@ from hexdsl.commands.points import COMMAND_LINE, MAX_ROWS_BYTES, Names, gpu_in, 
 from hexdsl.costs.estimate import Estimate
 from hexdsl.costs.gpu import Link
 from hexdsl.costs.network import PCIE
-from hexdsl.costs.profile import with_profile
 from hexdsl.costs.rows import Row, each, read_csv
 from hexdsl.costs.training.predict import TrainCost, train_step
 from hexdsl.costs.training.strategy import Attention, Fabric, Kernels, Precision, Recompute, TrainStrategy
@@ -91,7 +90,7 @@ def _priced(row: Row, links: _Links) -> TrainPoint:
         raise row.wrong(f"{int(strategy.gpus)} GPUs are more than the {node} of a machine", help_)
     if seq > LONGEST:
         raise row.wrong(f"`seq` is {seq}", f"at most {LONGEST} tokens")
-    cost = train_step(arch_of(model), with_profile(gpu_of(gpu), gpu.profile), strategy, seq, fabric)
+    cost = train_step(arch_of(model), gpu_of(gpu), strategy, seq, fabric)
     return TrainPoint(row.place, f"{model.name} on {int(strategy.gpus)} {gpu.name}", strategy, seq, cost)
 
 

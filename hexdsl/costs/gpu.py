@@ -31,6 +31,12 @@ class Gpu:
     usable_bytes: float | None = None
     reserve_bytes: float = 2e9
     profile: Efficiency | None = field(default=None, hash=False)
+    like: str = ""
+    """The catalogued kind whose shipped measurements apply, where the GPU has another name."""
+
+    @property
+    def kind(self) -> str:
+        return self.like or self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def all_reduce(gpus: Sequence[Gpu], link: Link | None) -> AllReduce:
 
 def _one_kind(gpu: Gpu, n: int, link: Link) -> tuple[float, float, Provenance]:
     own = (gpu.profile.reduce, measured_reduce(gpu.profile.kind)) if gpu.profile else ()
-    for measured in (*own, measured_reduce(gpu.name)):
+    for measured in (*own, measured_reduce(gpu.kind)):
         if measured and n <= max(measured.counts) and (measured.fabric == "nvlink") == (link.bandwidth >= SWITCHED):
             return _measured(measured, n, link)
     shares = _SWITCHED_SHARE if link.bandwidth >= SWITCHED else _PCIE_SHARE

@@ -23,7 +23,7 @@ def with_profile(gpu: Gpu, profile: Profile | None) -> Gpu:
 
 def profiled(gpu: Gpu, profile: Profile) -> Efficiency:
     """Measured rates as shares of the GPU's peaks; what the profile lacks is that of the shipped table, and says so."""
-    base = efficiency_of(gpu.name if kind_of(gpu.name) else profile.gpu)
+    base = efficiency_of(gpu.kind if kind_of(gpu.kind) else profile.gpu)
     attention = _attention(gpu, profile)
     found = Efficiency(
         kind=base.kind,

@@ -88,7 +88,7 @@ def gpu_cost(gpu: Gpu, arch: Arch, formats: Formats, tp: int = 1) -> GpuCost:
     Reads go at the memory share of the bandwidth; products at the compute format's share of its peak; attention and
     the output head run in 16 bits.
     """
-    eff = gpu.profile or efficiency_of(gpu.name)
+    eff = gpu.profile or efficiency_of(gpu.kind)
     name = compute_format(gpu, formats)
     wide = compute_format(gpu, Formats())
     (share, trust), (wide_share, _) = eff.gemm_at(name), eff.gemm_at(wide)

@@ -49,10 +49,9 @@ def _no_constant(text: str) -> None:
 def _complaint(error: dict[str, Any]) -> Diagnostic:
     complaint = Complaint(error["type"], error["loc"], error["input"], error["msg"], error.get("ctx", {}), None)
     _, message, help_ = say(complaint)
-    place = complaint.loc
-    if complaint.type in ("missing", "extra_forbidden"):
-        place = complaint.loc[:-1]
-        message = f"`{complaint.loc[-1]}` is {'missing' if complaint.type == 'missing' else 'not known here'}"
+    place = complaint.loc[:-1] if complaint.type in ("missing", "extra_forbidden") else complaint.loc
+    if complaint.type == "missing":
+        message = f"`{complaint.loc[-1]}` is missing"
     # Help of the schemas is about the language, whose values carry units; only a nearest word helps here too.
     suggested = help_ if help_ and help_.startswith(("did you mean", "one of")) else None
     return _diagnostic(place, message, suggested)

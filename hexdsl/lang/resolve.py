@@ -160,7 +160,11 @@ class _Resolver:
             if above is None or base is None:
                 return None
             self.block(above)
-        return self.binder.draft(shape_of(KINDS[block.kind]), block, entry.module, base)
+        draft = self.binder.draft(shape_of(KINDS[block.kind]), block, entry.module, base)
+        if block.kind == "gpu" and base is not None and "like" not in draft.values:
+            # A GPU that only changes a price is still the GPU that was measured.
+            draft.values["like"] = base.values.get("name")
+        return draft
 
     def _base(self, block: nodes.Block, entry: Entry) -> Entry | None:
         """The block that a block starts from, or None and a message."""

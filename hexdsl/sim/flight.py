@@ -22,6 +22,8 @@ class Flight:
     first_s: float
     slope_s: float = 0.0
     version: int = 0
+    busy_s: tuple[float, ...] = ()
+    """Where members are not at work all the time: what the step takes of each."""
 
     def after(self, steps: int) -> float:
         """The time at which so many steps are done."""
@@ -56,9 +58,14 @@ class Loop:
     slope: tuple[float, ...]
     done: int = 0
 
-    def busy(self, member: int) -> float:
-        """Seconds that the steps so far keep a member busy."""
-        return self.done * self.first[member] + self.slope[member] * (self.done * (self.done - 1) / 2)
+    def busy_s(self, steps: int) -> tuple[float, ...]:
+        """Seconds that the first so many steps keep each member busy."""
+        pairs = zip(self.first, self.slope, strict=True)
+        return tuple(steps * first + slope * (steps * (steps - 1) / 2) for first, slope in pairs)
+
+    def last_s(self) -> tuple[float, ...]:
+        """Seconds that the last step keeps each member busy."""
+        return tuple(first + slope * (self.done - 1) for first, slope in zip(self.first, self.slope, strict=True))
 
 
 class Ahead:

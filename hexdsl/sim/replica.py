@@ -183,8 +183,7 @@ class Replica:
         for i, (busy, latency) in enumerate(zip(times, self.times.latency_s, strict=True)):
             at = self._free_at[i] = max(at, self._free_at[i]) + busy
             at += latency
-            self.timeline.busy_s[i] += busy
-        return Flight(now_s, 1, at - now_s)
+        return Flight(now_s, 1, at - now_s, busy_s=times)
 
     def _lengthen(self, flight: Flight, lane: Lane, batch: Batch) -> None:
         """Makes a decode step a run that ends where a sequence does, where blocks run out, or at the longest jump."""
@@ -202,8 +201,7 @@ class Replica:
         if flight.steps > 1:
             pool.take(lane.blocks_for(flight.steps) - lane.need())
         self.timeline.grow(now_s, pool.used)
-        if len(self.work.lanes) == 1:
-            self.timeline.busy_s[0] += now_s - flight.start_s
+        self.timeline.work(flight.busy_s or (now_s - flight.start_s,))
         lane.advance(flight.steps)
         chunks, lane.chunks = lane.chunks, []
         for job, length in chunks:
@@ -283,7 +281,7 @@ class Replica:
             flight = self._flights[loop.lane]
             if loop.done:
                 loop.lane.advance(loop.done)
-                for i in range(len(self._free_at)):
-                    self.timeline.busy_s[i] += loop.busy(i)
-                flight = self._flights[loop.lane] = Flight(now_s, 1, loop.end_s - now_s)
+                self.timeline.work(flight.busy_s)
+                self.timeline.work(loop.busy_s(loop.done - 1))
+                flight = self._flights[loop.lane] = Flight(now_s, 1, loop.end_s - now_s, busy_s=loop.last_s())
             self._expect(loop.lane, flight)

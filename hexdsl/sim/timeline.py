@@ -30,6 +30,11 @@ class Timeline:
         self.running.append(running)
         self.used.append(used)
 
+    def work(self, busy_s: tuple[float, ...]) -> None:
+        """Seconds that each member has been at work."""
+        for i, seconds in enumerate(busy_s):
+            self.busy_s[i] += seconds
+
     def grow(self, now_s: float, used: int) -> None:
         """The blocks in use have grown evenly to this number."""
         self.kv_block_s += (self._blocks + used) / 2 * (now_s - self._at_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import networkx as nx
 
@@ -11,6 +12,7 @@ from hexdsl.costs.arch import Arch, Experts, Latent, tp_divides
 from hexdsl.costs.gpu import Formats, Link
 from hexdsl.costs.gpu import Gpu as GpuCost
 from hexdsl.costs.memory import Engine
+from hexdsl.costs.profile import with_profile
 from hexdsl.costs.serving import Load
 from hexdsl.ir.spec.cluster import Cluster, Nodes
 from hexdsl.ir.spec.gpu import FORMATS, Gpu
@@ -27,7 +29,8 @@ STEP_TOKENS = 2048
 def gpu_of(gpu: Gpu) -> GpuCost:
     """A GPU as the cost model wants it."""
     flops = {f: rate for f in FORMATS if (rate := getattr(gpu, f)) is not None}
-    return GpuCost(gpu.name, gpu.memory, gpu.bandwidth, flops, gpu.usable, gpu.reserve)
+    made = GpuCost(gpu.name, gpu.memory, gpu.bandwidth, flops, gpu.usable, gpu.reserve, like=gpu.like or "")
+    return with_profile(made, gpu.profile)
 
 
 def arch_of(model: Model) -> Arch:
@@ -128,7 +131,7 @@ def _paths(graph: nx.Graph) -> Iterator[tuple[tuple[str, str], Link]]:
     """The quickest way between any two groups."""
     for left, paths in sorted(nx.all_pairs_dijkstra_path(graph, weight="latency")):
         for right, path in sorted(paths.items()):
-            hops = [graph.edges[a, b]["link"] for a, b in zip(path, path[1:], strict=False)]
+            hops = [graph.edges[a, b]["link"] for a, b in pairwise(path)]
             if hops:
                 yield (left, right), Link(min(h.bandwidth for h in hops), sum(h.latency_s for h in hops))
 
@@ -152,7 +155,11 @@ def _written(cluster: Cluster) -> Iterator[tuple[str, str, Link]]:
         yield link.left, link.right, Link(link.bandwidth, link.latency)
     for region in cluster.region:
         if region.bandwidth is not None:
-            yield region.name, region.name, Link(region.bandwidth, LATENCY if region.latency is None else region.latency)
+            yield (
+                region.name,
+                region.name,
+                Link(region.bandwidth, LATENCY if region.latency is None else region.latency),
+            )
 
 
 LATENCY = 20e-6

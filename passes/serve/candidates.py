@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hexdsl.costs.serving import Pipeline
 from hexdsl.ir.spec.rule import Metric, Rule, holds, metrics_in
 from hexdsl.passes.serve.layers import Bools, Floats, Ints
 from hexdsl.passes.serve.metrics import IdealLine, Latency
@@ -15,7 +16,6 @@ from hexdsl.passes.serve.problem import Problem
 from hexdsl.passes.serve.rules import SHAPES, Rules, truth
 from hexdsl.passes.serve.shapes import Shape, Signature, every_shape
 from hexdsl.passes.serve.wide import promising_shapes
-from hexdsl.costs.serving import Pipeline
 
 THIN = 1.1
 """Ratio of neighbouring numbers of running requests among which an objective over latencies chooses."""
@@ -128,7 +128,9 @@ def _options(points: Points, problem: Problem, pricer: Pricer, named: tuple[Metr
     if not problem.small:
         return Options(points, metrics, metrics)
     ideal = _ideal(points, IdealLine(stages, tuple(map(int, points.layers[0])), points.hops, points.most), problem)
-    return Options(points, metrics, np.stack([np.broadcast_to(ideal.value(m), points.batches.shape) for m in named], axis=1))
+    return Options(
+        points, metrics, np.stack([np.broadcast_to(ideal.value(m), points.batches.shape) for m in named], axis=1)
+    )
 
 
 def _ideal(points: Points, line: IdealLine, problem: Problem) -> Latency:
@@ -150,11 +152,13 @@ class _Row:
     metrics: tuple[float, ...]
 
 
-def worthwhile(space: Space, choice: Choice, metrics: Sequence[Metric] = (), faster: bool = True) -> tuple[Candidate, ...]:
+def worthwhile(
+    space: Space, choice: Choice, metrics: Sequence[Metric] = (), faster: bool = True
+) -> tuple[Candidate, ...]:
     """The operating points that no other of the same use of machines beats in rate and in these latencies.
 
-    A plan never gets worse by replacing the beaten one, so that leaving it out loses nothing; where a higher rate is not
-    always better (`faster`), only points of the same rate can beat.  Of equals the first is kept.
+    A plan never gets worse by replacing the beaten one, so that leaving it out loses nothing; where a higher rate is
+    not always better (`faster`), only points of the same rate can beat.  Of equals the first is kept.
     """
     columns = [space.named.index(m) for m in metrics]
     groups: dict[Signature, list[_Row]] = {}

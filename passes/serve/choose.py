@@ -9,7 +9,8 @@ Parameters
     lambda the arrivals, where the load gives them
 Variables
     x_p  whole, replicas of p;  z_{c,k} whole, machines cut in way k
-    g >= 0, requests/s that are served, or y_p >= 0 by candidate where an objective is a mean latency (known arrivals only)
+    g >= 0, requests/s that are served, where arrivals are known; y_p >= 0, those of each candidate, where an objective
+    is a mean latency
 Constraints
     g <= sum_p r_p x_p, or y_p <= r_p x_p and g = sum_p y_p     replicas serve at most their rate
     sum_p u_{p,c,s} x_p <= sum_k a_{k,s} z_{c,k}                 parts fit into machines
@@ -24,7 +25,7 @@ Rows and goals are scaled by their largest coefficient, since the solver's toler
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -33,7 +34,7 @@ import numpy as np
 
 from hexdsl.passes.serve.candidates import Candidate
 from hexdsl.passes.serve.layers import Floats
-from hexdsl.passes.serve.problem import Problem
+from hexdsl.passes.serve.problem import NodeClass, Problem
 from hexdsl.passes.serve.rules import Linear, Total
 from hexdsl.passes.serve.shapes import Signature
 from hexdsl.solve import (
@@ -76,20 +77,22 @@ class Programme:
 
     def linear(self, form: Linear) -> Scaled:
         """A linear form over totals."""
-        each = sum((w * self.each(n, form.requests) for n, w in sorted(form.weights.items())), np.zeros(len(self.candidates)))
+        each = sum(
+            (w * self.each(n, form.requests) for n, w in sorted(form.weights.items())), np.zeros(len(self.candidates))
+        )
         served = 0.0 if self.problem.arrivals is None else form.weights.get("goodput", 0.0) * self.unit
         scale = max(float(np.abs(each).max(initial=0.0)), abs(served)) or 1.0
         found = quicksum(float(a) * self.model.x[i] for i, a in enumerate(each / scale) if a) + form.constant / scale
         return Scaled(found + served / scale * self.model.served if served else found, scale)
 
     def each(self, name: str, requests: bool = False) -> Floats:
-        """What one replica of each candidate adds to a total, in base units; 0 where the total is not counted by replica."""
+        """What one replica of each candidate adds to a total, in base units; 0 where replicas do not add up to it."""
         if name in ("throughput", "goodput"):
             rates = np.array([c.rate for c in self.candidates])
             if name == "goodput":
                 return rates if self.problem.arrivals is None else np.zeros_like(rates)
             return rates * (1.0 if requests else self.problem.output)
-        per_gpu = {
+        per_gpu: dict[str, Callable[[NodeClass], float]] = {
             "cost": lambda c: (c.usd_per_h or 0.0) / HOUR,
             "energy": lambda c: c.watts or 0.0,
             "devices": lambda c: 1.0,
@@ -170,12 +173,15 @@ def _add_machines(made: Programme, uses: Uses) -> None:
     model, classes, cuts = made.model, made.problem.classes, made.cuts
     model.z = Var([(c, k) for c in range(len(cuts)) for k in range(len(cuts[c]))], domain=NonNegativeIntegers)
     model.machines = Constraint(
-        [c for c in range(len(cuts)) if cuts[c]], rule=lambda m, c: quicksum(m.z[c, k] for k in range(len(cuts[c]))) <= classes[c].count
+        [c for c in range(len(cuts)) if cuts[c]],
+        rule=lambda m, c: quicksum(m.z[c, k] for k in range(len(cuts[c]))) <= classes[c].count,
     )
     model.parts = Constraint(
         sorted(uses),
-        rule=lambda m, c, s: quicksum(n * m.x[i] for i, n in uses[c, s])
-        <= quicksum(cut.count(s) * m.z[c, k] for k, cut in enumerate(cuts[c]) if s in cut),
+        rule=lambda m, c, s: (
+            quicksum(n * m.x[i] for i, n in uses[c, s])
+            <= quicksum(cut.count(s) * m.z[c, k] for k, cut in enumerate(cuts[c]) if s in cut)
+        ),
     )
 
 

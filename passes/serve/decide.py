@@ -118,7 +118,9 @@ def _optimise(question: Question, choice: Choice, aims: Sequence[Aim], tie: bool
         raise explain_no_plan(question)
     forms = [expression(aim, made, question.column(aim)) for aim in aims]
     goals = [Goal(f.expression, a.direction, a.text) for f, a in zip(forms, aims, strict=True)]
-    solutions = lexicographic(made.model, [*goals, *(tie_breaks(made, question.serve_all) if tie else ())], question.limits)
+    solutions = lexicographic(
+        made.model, [*goals, *(tie_breaks(made, question.serve_all) if tie else ())], question.limits
+    )
     if not solutions[0].found:
         raise explain_no_plan(question) if solutions[0].status == "infeasible" else explain_limit(solutions[0])
     reached = zip(aims, solutions, forms, strict=False)

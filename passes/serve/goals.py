@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hexdsl.ir.diagnostic import Diagnostic, Label, NoPlanError
-from hexdsl.ir.spec.rule import Metric, metrics_in
+from hexdsl.ir.spec.rule import Metric, Objective, Rule, metrics_in
 from hexdsl.ir.spec.serve import Serve
 from hexdsl.passes.serve.choose import Programme, Scaled
 from hexdsl.passes.serve.metrics import LATENCIES
@@ -41,7 +41,7 @@ class Aim:
         return {"cost": "usd/s", "goodput": "req/s", "throughput": "tok/s", "energy": "W"}.get(names[0], "")
 
     def is_mean(self, problem: Problem) -> bool:
-        """Whether it is a mean over all requests, which is linear in the loads; other latencies are of the worst replica."""
+        """Whether it is a mean over all requests, linear in the loads; other latencies are of the worst replica."""
         return self.metric is not None and self.metric.stat == "mean" and problem.arrivals is not None
 
 
@@ -104,7 +104,7 @@ def require_figures(serve: Serve, rules: Rules, aims: tuple[Aim, ...], problem: 
         lacking = [c for c in problem.classes if getattr(c, figure) is None]
         if total not in named or not lacking:
             continue
-        asking = (*written_rules(serve), *serve.objectives)
+        asking: tuple[Rule | Objective, ...] = (*written_rules(serve), *serve.objectives)
         label = tuple(Label(r.span) for r in asking if any(m.name == total for m in metrics_in(r.expr)))[:1]
         block = f"nodes {lacking[0].name}" if total == "cost" else f"gpu {lacking[0].gpu.name}"
         message = f"`{total}` is asked for, but `{lacking[0].name}` has no {example.partition(' ')[0]}"

@@ -119,14 +119,18 @@ def _method(space: Space, exact: bool, bound: float | None) -> str:
 def _decisions(problem: Problem, aims: tuple[Aim, ...], space: Space) -> tuple[Decision, ...]:
     serve = problem.serve
     written = serve.context is not None
-    reason = "as the spec says" if written else "99.9 % of the load's prompts and answers fit; pin it with `context = ...`"
+    reason = (
+        "as the spec says" if written else "99.9 % of the load's prompts and answers fit; pin it with `context = ...`"
+    )
     found = [Decision(by="groups", what="context", choice=f"{problem.context} tokens", reason=reason)]
     if not serve.objectives:
         text = f"no objective was given; pin it with `{aims[0].text}`"
         found.append(Decision(by="groups", what="objective", choice=aims[0].text, reason=text))
     if serves_all(aims, problem):
         text = f"all {problem.arrivals:g} requests/s that arrive must be served"
-        found.append(Decision(by="groups", what="load", choice=text, reason="no objective is about how many are served"))
+        found.append(
+            Decision(by="groups", what="load", choice=text, reason="no objective is about how many are served")
+        )
     scope = "every shape of replica was considered" if space.complete else "the most promising shapes were considered"
     found.append(Decision(by="groups", what="search", choice=f"{space.size} operating points", reason=scope))
     return tuple(found)

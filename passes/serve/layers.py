@@ -54,14 +54,15 @@ class Pace:
 
 
 def split_layers(layers: int, pace: Pace) -> Ints:
-    """Layers per stage, shape (K, S), that minimise each row's cycle exactly; of equal ones the least busy busiest stage.
+    """Layers per stage, shape (K, S), that minimise each row's cycle; of equal ones, its busiest stage's time.
 
     Sets: stages i.  Variables: n_i whole, 1 <= n_i <= most_i, sum of n_i = layers.  With t_i = slope_i n_i + fixed_i
     the objective is max(extra + sum of t_i, rounds * max of t_i, floor) (`hexdsl.costs.serving.Pipeline`).
 
     Under a cap T on the t_i each stage may hold floor((T - fixed_i) / slope_i) layers, and the least sum fills stages
     in order of slope.  That sum falls as T grows while rounds * T rises, so that the best T is where they cross, or
-    just below it; bisection finds it, and then the least T of the same cycle.  Every row must have room: 1 <= most_i, and the sum of most_i >= layers.
+    just below it; bisection finds it, and then the least T of the same cycle.  Every row must have room: 1 <= most_i,
+    and the sum of most_i >= layers.
     """
     if pace.slope.shape[1] == 1:
         return np.full(pace.most.shape, layers)
@@ -114,7 +115,7 @@ class _Columns:
     def _narrow(
         self, low: Floats, high: Floats, steps: int, good: Callable[[Floats, Floats], Bools]
     ) -> tuple[Floats, Floats]:
-        """A range of caps whose upper end fits and is good (by the sum of busy times and the cap), its lower end not."""
+        """A range of caps whose upper end fits and is good (by sum of busy times and cap), its lower end not."""
         for _ in range(steps):
             middle = (low + high) / 2
             layers, fits = self._fill(middle)

@@ -56,7 +56,7 @@ CENTS = 2
 
 
 def _rounded(value: float, up: bool, places: int = 0) -> str:
-    """The decimal text of a figure on the safe side: `DIGITS` significant digits, whole numbers and `places` in full."""
+    """The text of a figure on the safe side: `DIGITS` significant digits, whole numbers and `places` in full."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     decimals = max(places, DIGITS - 1 - math.floor(math.log10(abs(value))), 0)

@@ -38,8 +38,8 @@ def explain_misfit(problem: Problem) -> NoPlanError:
     help_ = "add machines, or choose a smaller format such as `weights = int4(group = 128)`"
     if need < room:
         help_ = (
-            f"weights alone would fit, but not with buffers and the KV cache of one request of {problem.context} tokens on "
-            "GPUs that are joined by links and divide the model's heads; lower `context`, `max_batch` or the formats' bytes"
+            f"weights alone would fit, but not with buffers and the KV cache of a request of {problem.context} tokens "
+            "on GPUs that are joined by links and divide the model's heads; lower `context` or `max_batch`, add links"
         )
     return NoPlanError([Diagnostic("P002", message, (), help_)])
 
@@ -60,7 +60,9 @@ def explain_no_plan(question: Question) -> NoPlanError:
     helps = [_relaxed(question, rule, [r for r in blamed if r != rule]) for rule in blamed]
     notes: tuple[str, ...] = ()
     if LOAD in guilty:
-        notes = (f"{shown(question.space.problem.arrivals or 0, 'req/s')} arrive, and no objective lets some of them wait",)
+        notes = (
+            f"{shown(question.space.problem.arrivals or 0, 'req/s')} arrive, and no objective lets some of them wait",
+        )
         helps.append(_served_at_most(question))
     count = "this line" if len(blamed) == 1 else f"these {len(blamed)} lines together"
     text = "; ".join(h for h in helps if h) or None
@@ -123,7 +125,9 @@ def _patterns(question: Question) -> list[_Pattern]:
         for i, o in enumerate(space.options)
     ]
     distinct = sorted({tuple(map(bool, row)) for rows in stacked for row in np.unique(rows, axis=0)}, reverse=True)
-    return [_Pattern(p, Choice(tuple((rows == np.array(p, dtype=bool)).all(axis=1) for rows in stacked))) for p in distinct]
+    return [
+        _Pattern(p, Choice(tuple((rows == np.array(p, dtype=bool)).all(axis=1) for rows in stacked))) for p in distinct
+    ]
 
 
 def _relaxed(question: Question, rule: Rule, others: Sequence[Rule]) -> str | None:

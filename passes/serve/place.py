@@ -26,7 +26,9 @@ class _Part:
     size: int
 
 
-def place(chosen: Sequence[Shape], cuts: Cuts, machines: Sequence[Machine], problem: Problem) -> tuple[Place, ...] | None:
+def place(
+    chosen: Sequence[Shape], cuts: Cuts, machines: Sequence[Machine], problem: Problem
+) -> tuple[Place, ...] | None:
     """The place of each replica, None where there is none with a replica's parts on different machines.
 
     Machines are cut as `cuts` says; on small inventories every other way is tried where that fails.
@@ -41,7 +43,8 @@ def place(chosen: Sequence[Shape], cuts: Cuts, machines: Sequence[Machine], prob
 
 def _by_cuts(parts: Sequence[_Part], cuts: Cuts, groups: Sequence[Sequence[Machine]]) -> tuple[Machine, ...] | None:
     """For each part the first machine of its class that has one of its size free and none of its replica's others."""
-    free = {m.id: list(cut) for group, cut in zip(groups, cuts, strict=True) for m, cut in zip(group, cut, strict=False)}
+    pairs = [(m.id, list(c)) for group, cut in zip(groups, cuts, strict=True) for m, c in zip(group, cut, strict=False)]
+    free = dict(pairs)
     holders: dict[tuple[int, str], None] = {}
     found: list[Machine] = []
     for part in parts:

@@ -157,7 +157,7 @@ class Pricer:
 
     @cached_property
     def tokens(self) -> Floats:
-        """Tokens of KV cache that each number of running requests needs: theirs, and one request of the full context."""
+        """Tokens of KV cache that each number of running requests needs: theirs, or one request of full context."""
         needed = np.maximum(self.batches * self.problem.tokens_per_request, float(self.problem.context))
         return np.asarray(np.ceil(needed / BLOCK) * BLOCK)
 

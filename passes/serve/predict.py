@@ -96,7 +96,11 @@ def _mixed(views: Sequence[View], k: int) -> Prediction:
     names = dict.fromkeys((t.name, t.provenance) for v in views for t in v.predictions[k].terms)
     weighted = [(v.share, t) for v in views for t in v.predictions[k].terms]
     terms = tuple(
-        Term(name=n, provenance=p, value=sum(share * t.value for share, t in weighted if (t.name, t.provenance) == (n, p)))
+        Term(
+            name=n,
+            provenance=p,
+            value=sum(share * t.value for share, t in weighted if (t.name, t.provenance) == (n, p)),
+        )
         for n, p in names
     )
     return Prediction(
@@ -148,7 +152,9 @@ class Figures:
 def check(rule: Rule, figures: Figures) -> RuleCheck:
     """A rule against the plan, for every replica and stage: the value that comes nearest to breaking it."""
     unit = unit_of(rule.expr)
-    cases = [_case(rule.expr, figures, unit, v, tp) for v in figures.views for tp in sorted({s.tp for s in v.replica.stages})]
+    cases = [
+        _case(rule.expr, figures, unit, v, tp) for v in figures.views for tp in sorted({s.tp for s in v.replica.stages})
+    ]
     return against(rule, cases)
 
 
@@ -161,9 +167,17 @@ def against(rule: Rule, cases: Sequence[Mapping[Metric, float]]) -> RuleCheck:
         sides = [(number(rule.expr.left, c.__getitem__), number(rule.expr.right, c.__getitem__)) for c in cases]
         nearest = max if rule.expr.op in ("<=", "<") else min
         value, limit = nearest(sides, key=lambda s: s[0] - s[1])
-    near = value is not None and limit is not None and abs(value - limit) <= BINDING * max(abs(value), abs(limit), 1e-12)
+    near = (
+        value is not None and limit is not None and abs(value - limit) <= BINDING * max(abs(value), abs(limit), 1e-12)
+    )
     return RuleCheck(
-        text=rule.text, line=rule.span.line, value=value, limit=limit, unit=unit_of(rule.expr), holds=all(truths), binding=near
+        text=rule.text,
+        line=rule.span.line,
+        value=value,
+        limit=limit,
+        unit=unit_of(rule.expr),
+        holds=all(truths),
+        binding=near,
     )
 
 
@@ -175,4 +189,3 @@ def unit_of(expr: Expr) -> str:
     if isinstance(expr, Number):
         return expr.unit
     return next((u for part in children(expr) if (u := unit_of(part))), "")
-

@@ -20,27 +20,42 @@ from hexdsl.passes.serve.metrics import length_at
 from hexdsl.passes.serve.points import Pricer
 from hexdsl.passes.serve.problem import Problem
 from hexdsl.passes.serve.rules import Linear, Total
-from hexdsl.solve import ConcreteModel, Constraint, ConstraintList, NonNegativeReals, Var, maximize, minimize, quicksum
+from hexdsl.solve import (
+    ConcreteModel,
+    Constraint,
+    ConstraintList,
+    NonNegativeReals,
+    Var,
+    maximize,
+    minimize,
+    quicksum,
+    solve,
+)
 from hexdsl.solve import Objective as Goal
-from hexdsl.solve import solve
 
 HOUR = 3600.0
 
 
-def totals_bound(problem: Problem, goal: Linear, sense: str, totals: tuple[Total, ...], serve_all: bool) -> float | None:
+def totals_bound(
+    problem: Problem, goal: Linear, sense: str, totals: tuple[Total, ...], serve_all: bool
+) -> float | None:
     """The bound of a linear objective over totals; None where it has none (replicas)."""
     if "replicas" in goal.weights:
         return None
     model = ConcreteModel()
     classes = range(len(problem.classes))
-    model.n = Var(classes, domain=NonNegativeReals, bounds=lambda m, c: (0, problem.classes[c].count * problem.classes[c].size))
+    model.n = Var(
+        classes, domain=NonNegativeReals, bounds=lambda m, c: (0, problem.classes[c].count * problem.classes[c].size)
+    )
     model.rate = Var(domain=NonNegativeReals)
     model.goodput = Var(domain=NonNegativeReals)
     per_gpu = [1 / (problem.arch.layers * _work(problem, c)) for c in classes]
     model.work = Constraint(expr=model.rate <= quicksum(per_gpu[c] * model.n[c] for c in classes))
     model.served = Constraint(expr=model.goodput <= model.rate)
     _add_load(model, problem, serve_all)
-    model.memory = Constraint(expr=quicksum(problem.classes[c].gpu.memory_bytes * model.n[c] for c in classes) >= _weights(problem))
+    model.memory = Constraint(
+        expr=quicksum(problem.classes[c].gpu.memory_bytes * model.n[c] for c in classes) >= _weights(problem)
+    )
     model.rules = ConstraintList()
     for total in totals:
         if "replicas" not in total.linear.weights:
@@ -76,7 +91,10 @@ def _expression(model: Any, problem: Problem, form: Linear) -> Any:
     for name, weight in sorted(form.weights.items()):
         if name in per:
             scale = HOUR if name == "cost" else 1.0
-            terms.append(weight * quicksum((getattr(c, per[name]) or 0.0) / scale * model.n[i] for i, c in enumerate(problem.classes)))
+            terms.append(
+                weight
+                * quicksum((getattr(c, per[name]) or 0.0) / scale * model.n[i] for i, c in enumerate(problem.classes))
+            )
         elif name == "devices":
             terms.append(weight * quicksum(model.n[i] for i in model.n))
         else:
@@ -89,7 +107,9 @@ def latency_bound(problem: Problem, pricer: Pricer, metric: Metric) -> float:
     """A latency that no replica undercuts: every layer and the output head at their best place, alone."""
     load, layers = problem.load, problem.arch.layers
     stages = [pricer.stage(c, t) for c, cls in enumerate(problem.classes) for t in cls.degrees]
-    step = layers * min(float(s.decode(1.0, load.context).total) for s in stages) + min(float(s.head(1.0).total) for s in stages)
+    step = layers * min(float(s.decode(1.0, load.context).total) for s in stages) + min(
+        float(s.head(1.0).total) for s in stages
+    )
     prompt = length_at(problem.workload.prompt, metric.stat)
     first = layers * min(float(s.alone(prompt)) for s in stages) + min(float(s.head(1.0).total) for s in stages)
     if metric.name == "tpot":
@@ -97,5 +117,3 @@ def latency_bound(problem: Problem, pricer: Pricer, metric: Metric) -> float:
     if metric.name == "ttft":
         return first
     return first + step * max(0.0, length_at(problem.workload.output, metric.stat) - 1)
-
-

@@ -152,7 +152,7 @@ def truth(expr: Expr, values: Callable[[Metric], Floats]) -> Bools:
     """`hexdsl.ir.spec.rule.holds` over arrays, for conditions that are `falling`."""
     if isinstance(expr, Logic):
         parts = [truth(arg, values) for arg in expr.args]
-        return np.logical_and.reduce(parts) if expr.op == "and" else np.logical_or.reduce(parts)
+        return np.asarray((np.logical_and if expr.op == "and" else np.logical_or).reduce(parts))
     if isinstance(expr, Among):
         assert expr.high is not None
         return _at_most(expr.left, expr.high, values, strict=False)

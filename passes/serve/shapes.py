@@ -1,4 +1,4 @@
-"""Which forms a replica can have: pipelines of tensor-parallel groups on machines of some classes.  All, if few GPUs."""
+"""Which forms a replica can have: pipelines of tensor-parallel groups on machines of some classes."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class _Links(NamedTuple):
 def _orders(parts: tuple[_Part, ...], problem: Problem) -> list[Shape]:
     """The orders of these groups that are not beaten, in the order in which they are found."""
     kept: dict[tuple[tuple[int, int], tuple[int, int]], list[tuple[_Links, Shape]]] = {}
-    for slots, links in _arrange(_Walk(parts, ()), problem):
+    for slots, links in _arrange(_Walk(parts, (), _Links(0.0, 0.0, 0.0)), problem):
         ends = (slots[0].cls, slots[0].tp), (slots[-1].cls, slots[-1].tp)
         front = kept.setdefault(ends, [])
         if not any(_beats(other, links) for other, _ in front):
@@ -140,7 +140,7 @@ class _Walk:
 
     parts: tuple[_Part, ...]
     slots: tuple[Slot, ...]
-    links: _Links = _Links(0.0, 0.0, 0.0)
+    links: _Links
 
 
 def _arrange(walk: _Walk, problem: Problem) -> Iterator[tuple[tuple[Slot, ...], _Links]]:

@@ -25,15 +25,21 @@ def unplanned(plan: Plan) -> Plan:
     assert isinstance(serve, Serve)
     _refuse(serve)
     found = (*_serve(serve), *_workload(serve.workload), *_cluster(serve.on), *_model(serve.model))
-    return plan.with_(notes=(*plan.notes, *(f"{CODE}: {what} is checked, but not planned yet: {so}" for what, so in found)))
+    return plan.with_(
+        notes=(*plan.notes, *(f"{CODE}: {what} is checked, but not planned yet: {so}" for what, so in found))
+    )
 
 
 def _refuse(serve: Serve) -> None:
     work = serve.workload
     for rule in (r for c in (work.class_ if work else ()) for r in c.rules):
-        raise refused(rule, "rules of a request class are not planned yet; write it in the `serve` block, for all requests")
+        raise refused(
+            rule, "rules of a request class are not planned yet; write it in the `serve` block, for all requests"
+        )
     if work is not None and work.trace is not None and not {"prompt", "output"} <= work.model_fields_set:
-        message = f"`{work.name}` takes its lengths from `{work.trace.path}`, and traces are checked, but not planned yet"
+        message = (
+            f"`{work.name}` takes its lengths from `{work.trace.path}`, and traces are checked, but not planned yet"
+        )
         help_ = "write `prompt = ...` and `output = ...` beside it, such as `lognormal(median = 900, p95 = 4000)`"
         raise NoPlanError([Diagnostic("P004", message, (), help_)])
     if serve.on.used is not None:
@@ -47,7 +53,10 @@ Finding = tuple[str, str]
 
 def _serve(serve: Serve) -> Iterator[Finding]:
     for phase in serve.phase:
-        yield f"`phase {phase.name}`", "every replica runs both phases, and the phase's rules hold for the whole replica"
+        yield (
+            f"`phase {phase.name}`",
+            "every replica runs both phases, and the phase's rules hold for the whole replica",
+        )
     for edge in serve.edges:
         yield f"`{edge.source} -> {edge.target}`", "no KV cache travels, since both phases run on one replica"
     if serve.think is not None:
@@ -74,8 +83,6 @@ def _workload(work: Workload | None) -> Iterator[Finding]:
 def _cluster(cluster: Cluster) -> Iterator[Finding]:
     if cluster.churn is not None:
         yield "`churn`", "the plan is for machines that stay"
-    for gpu in sorted({n.gpus.gpu.name for n in cluster.nodes if n.gpus.gpu.profile is not None}):
-        yield f"the `profile` of {gpu}", "its figures are those of its block, with shipped or cautious efficiencies"
 
 
 def _model(model: Model) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from hexdsl.costs.arch import tp_divides
 from hexdsl.costs.memory import Slice, free_kv_bytes, kv_token_bytes, weight_bytes
 from hexdsl.ir.plan import Plan, Replica
 from hexdsl.passes.inventory import machines_of
-from hexdsl.passes.serve.predict import Figures, check, view_of, views_of
+from hexdsl.passes.serve.predict import Figures, View, check, views_of
 from hexdsl.passes.serve.priced import class_of, hops_of
 from hexdsl.passes.serve.problem import Problem, context_of, problem_of
 from hexdsl.passes.serve.rules import written_rules
@@ -58,9 +58,10 @@ def faults_of(plan: Plan) -> Iterator[str]:
         return
     for replica in plan.replicas:
         yield from _memory(plan, replica, problem)
-    yield from _routes(plan, problem)
+    views = views_of(plan, problem)
+    yield from _routes(plan, views, problem)
     yield from _cost(plan, problem)
-    yield from _rules(plan, problem)
+    yield from _rules(plan, views, problem)
 
 
 def _structure(plan: Plan, problem: Problem) -> Iterator[str]:
@@ -126,7 +127,7 @@ def _memory(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
         yield f"{replica.name}: {replica.kv_tokens} KV tokens where {needed:.0f} are needed"
 
 
-def _routes(plan: Plan, problem: Problem) -> Iterator[str]:
+def _routes(plan: Plan, views: tuple[View, ...], problem: Problem) -> Iterator[str]:
     names = [r.replica for r in plan.routes]
     if sorted(names) != sorted(r.name for r in plan.replicas) or any(r.weight < 0 for r in plan.routes):
         yield "routes do not name each replica once"
@@ -134,8 +135,8 @@ def _routes(plan: Plan, problem: Problem) -> Iterator[str]:
         yield "routes do not add up to one"
     served = sum(r.rate_req_per_s for r in plan.replicas)
     weights = {r.replica: r.weight for r in plan.routes}
-    for replica in plan.replicas:
-        capacity = float(view_of(plan, replica, problem).line.rate(float(replica.max_batch), problem.load))
+    for replica, view in zip(plan.replicas, views, strict=True):
+        capacity = float(view.line.rate(float(replica.max_batch), problem.load))
         if not replica.rate_req_per_s <= replica.capacity_req_per_s * (1 + CLOSE) <= capacity * (1 + 2 * CLOSE):
             yield f"{replica.name} gets {replica.rate_req_per_s} of {capacity} requests/s"
         if abs(weights.get(replica.name, 0.0) * served - replica.rate_req_per_s) > CLOSE * max(served, 1e-9):
@@ -157,8 +158,8 @@ def _cost(plan: Plan, problem: Problem) -> Iterator[str]:
         yield f"the plan says {plan.cost_usd_per_h} $/h, its GPUs cost {total}"
 
 
-def _rules(plan: Plan, problem: Problem) -> Iterator[str]:
-    figures = Figures(plan, views_of(plan, problem), problem)
+def _rules(plan: Plan, views: tuple[View, ...], problem: Problem) -> Iterator[str]:
+    figures = Figures(plan, views, problem)
     for rule in written_rules(problem.serve):
         found = check(rule, figures)
         if not found.holds:

@@ -34,7 +34,11 @@ def test_help(script: str) -> None:
 
 def test_start() -> None:
     found = rows("start.py", "--runs", "1", "--case", BENCH.parent / "specs" / "serve" / "quickstart.hex")
-    assert [row["name"] for row in found][:3] == ["check, 200 lines, cold", "check, 200 lines, warm", "compile, quickstart"]
+    assert [row["name"] for row in found][:3] == [
+        "check, 200 lines, cold",
+        "check, 200 lines, warm",
+        "compile, quickstart",
+    ]
     assert len(found) == 5
     assert all(0 < row["median_s"] <= row["worst_s"] for row in found)
 

@@ -77,7 +77,9 @@ CASES = {
         ("check", "a.hex"), 1, "E003", "loop.hex",
         both(file("a.hex", 'import "loop.hex"'), lambda f: (f / "loop.hex").symlink_to("loop.hex")),
     ),
-    "import of an endless name": Case(("check", "a.hex"), 1, "E003", "aaa", file("a.hex", f'import "{"a" * 5000}.hex"')),
+    "import of an endless name": Case(
+        ("check", "a.hex"), 1, "E003", "aaa", file("a.hex", f'import "{"a" * 5000}.hex"')
+    ),
     "unknown unit": Case(("check", "small.hex"), 1, "E110", "`QB`", edit(("512MB", "512QB"))),
     "unit missing": Case(("check", "small.hex"), 1, "E110", "without a unit", edit(("512MB", "512"))),
     "unit of another dimension": Case(("check", "small.hex"), 1, "E110", "`512ms`", edit(("512MB", "512ms"))),
@@ -88,11 +90,17 @@ CASES = {
     ),
     "GPU that cannot multiply": Case(PLAN, 3, "P002", "no compute rate", edit(("  fp32      = 60GFLOP/s\n", ""))),
     "model larger than all memory": Case(PLAN, 3, "P002", "does not fit", edit(("512MB", "100MB"))),
-    "rate of zero": Case(("check", "small.hex"), 1, "E113", "more than zero", edit(("poisson(rate)", "poisson(0req/s)"))),
+    "rate of zero": Case(
+        ("check", "small.hex"), 1, "E113", "more than zero", edit(("poisson(rate)", "poisson(0req/s)"))
+    ),
+    "too many GPUs": Case(PLAN, 3, "P008", "2,000,000,000 GPUs", edit(("gpus = 2", "count = 1_000_000_000, gpus = 2"))),
     "rate of zero from outside": Case((*PLAN, "-D", "rate=0req/s"), 1, "E113", "more than zero"),
     "rules that contradict each other": Case(
         PLAN, 3, "P001", "cost >= $5/h",
-        edit(("  maximize throughput", "  cost <= $1/h\n  cost >= $5/h"), ("  bandwidth", "  price = $2/gpu/h\n  bandwidth")),
+        edit(("  maximize", "  cost <= $1/h\n  cost >= $5/h\n  maximize"), ("  bandw", "  price = $2/gpu/h\n  bandw")),
+    ),
+    "rule beyond all figures": Case(
+        PLAN, 3, "P001", "1e30req/s", edit(("  maximize", "  goodput >= 1e30req/s\n  maximize"))
     ),
     "rule that nothing meets": Case((*PLAN, "-D", "slowest=1ms"), 3, "P001", "mean(tpot) <= slowest"),
     "-D of an unknown name": Case((*PLAN, "-D", "rte=1req/s"), 2, "E031", "did you mean `rate`"),
@@ -116,7 +124,9 @@ CASES = {
     "block name that would inject": Case(
         ("check", "small.hex"), 1, "E105", "without quotes", edit(("serve small", 'serve "x; touch hacked"'))
     ),
-    "block name with a shell's marks": Case(("check", "small.hex"), 1, "S", "serve", edit(("serve small", "serve $(id)"))),
+    "block name with a shell's marks": Case(
+        ("check", "small.hex"), 1, "S", "serve", edit(("serve small", "serve $(id)"))
+    ),
     "host that would inject": Case(
         ("check", "small.hex"), 1, "E110", "not a host name", edit(("nodes here {", 'nodes here { hosts = ["$(id)"],'))
     ),
@@ -153,7 +163,7 @@ def test_bad_input(case: Case, hexc: Hexc, spec: Path, monkeypatch: pytest.Monke
     as_json = hexc(*case.argv, "--json")
     as_json.tidy()
     assert (as_json.code, as_json.err) == (case.exit_code, "")
-    assert list(as_json.json)[0] == "format_version"
+    assert next(iter(as_json.json)) == "format_version"
     assert any(code.startswith(case.code) for code in codes(as_json.json["diagnostics"]))
     assert sorted(p.name for p in spec.parent.rglob("*")) == before
 

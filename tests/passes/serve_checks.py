@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hexdsl.costs.arch import embedding_params, kv_values, slice_params, tp_divides
-from hexdsl.costs.memory import activation_bytes, comm_bytes, kv_token_bytes, weight_bytes
 from hexdsl.costs.memory import Slice as Part
+from hexdsl.costs.memory import activation_bytes, comm_bytes, kv_token_bytes, weight_bytes
 from hexdsl.ir.plan import Plan, Replica
 from hexdsl.ir.spec.serve import Serve
 from hexdsl.passes.serve.adapter import arch_of, arrivals_of, engine_of, formats_of, gpu_of
@@ -17,7 +17,12 @@ __all__ = ["faults_in"]
 def faults_in(plan: Plan) -> Iterator[str]:
     serve = plan.workflow
     assert isinstance(serve, Serve)
-    gpus = {f"{n.name}-{i}:{k}": (n, f"{n.name}-{i}") for n in serve.on.nodes for i in range(n.count) for k in range(n.gpus.count)}
+    gpus = {
+        f"{n.name}-{i}:{k}": (n, f"{n.name}-{i}")
+        for n in serve.on.nodes
+        for i in range(n.count)
+        for k in range(n.gpus.count)
+    }
     used: set[str] = set()
     cost = 0.0
     for replica in plan.replicas:
@@ -53,7 +58,10 @@ def _replica(replica: Replica, serve: Serve, context: int) -> Iterator[str]:
         at = stop
         part = Part(start, stop, stage.tp)
         tables = (start == 0) + (stop == arch.layers) - (start == 0 and stop == arch.layers and arch.tied)
-        weights = float(slice_params(arch, start, stop)) * formats.weight_bytes + tables * embedding_params(arch) * formats.wide_bytes
+        weights = (
+            float(slice_params(arch, start, stop)) * formats.weight_bytes
+            + tables * embedding_params(arch) * formats.wide_bytes
+        )
         shards = min(stage.tp, 1 if arch.latent else arch.kv_heads)
         kv = replica.kv_tokens * (stop - start) * kv_values(arch) * formats.kv_bytes / shards
         assert float(weight_bytes(arch, formats, part)) * stage.tp == _near(weights)
@@ -64,7 +72,9 @@ def _replica(replica: Replica, serve: Serve, context: int) -> Iterator[str]:
     mean = min(context, sum(x.mean for x in (serve.workload.prompt, serve.workload.output)) if serve.workload else 1200)
     if at != arch.layers or replica.kv_tokens < context or replica.kv_tokens < replica.max_batch * mean - 1e-6:
         yield f"{replica.name} holds too few layers or tokens"
-    if not 1 <= replica.max_batch <= serve.max_batch or replica.rate_req_per_s > replica.capacity_req_per_s * (1 + 1e-9):
+    if not 1 <= replica.max_batch <= serve.max_batch or replica.rate_req_per_s > replica.capacity_req_per_s * (
+        1 + 1e-9
+    ):
         yield f"{replica.name} runs too much"
 
 

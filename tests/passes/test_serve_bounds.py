@@ -18,7 +18,9 @@ def plan_of(case: Case) -> Plan | None:
         return None
 
 
-@pytest.mark.parametrize(("objective", "sign"), [("throughput", 1), ("goodput", 1), ("cost", -1), ("tpot", -1), ("ttft", -1)])
+@pytest.mark.parametrize(
+    ("objective", "sign"), [("throughput", 1), ("goodput", 1), ("cost", -1), ("tpot", -1), ("ttft", -1)]
+)
 def test_relaxation_bounds_the_optimum_and_the_search_comes_near(
     objective: str, sign: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,8 +71,9 @@ POOL = (
 def random_lines(seed: int) -> list[str]:
     rng = random.Random(seed)
     numbers = {
-        "a": rng.choice([10, 40, 90, 200]), "b": rng.choice([0.3, 0.9, 1.5, 2.5]), "t": rng.randint(1, 2), "p": rng.randint(1, 3),
-        "d": rng.randint(1, 4), "r": rng.randint(1, 4), "m": rng.choice([1, 2, 4, 8]), "f": rng.choice([90, 120, 200]),
+        "a": rng.choice([10, 40, 90, 200]), "b": rng.choice([0.3, 0.9, 1.5, 2.5]), "t": rng.randint(1, 2),
+        "p": rng.randint(1, 3), "d": rng.randint(1, 4),
+        "r": rng.randint(1, 4), "m": rng.choice([1, 2, 4, 8]), "f": rng.choice([90, 120, 200]),
         "e": rng.choice([100, 300, 500]),
     }  # fmt: skip
     return [line.format(**numbers) for line in rng.sample(POOL, rng.randint(2, 4))]
@@ -80,7 +81,11 @@ def random_lines(seed: int) -> list[str]:
 
 def conflicts() -> list[list[str]]:
     found = ([*random_lines(seed), "maximize goodput"] for seed in range(60))
-    return [lines for lines in found if (r := refusal(spec(*lines, arrivals="arrivals = poisson(300req/s), "))) and r.code == "P001"]
+    return [
+        lines
+        for lines in found
+        if (r := refusal(spec(*lines, arrivals="arrivals = poisson(300req/s), "))) and r.code == "P001"
+    ]
 
 
 CONFLICTS = conflicts()
@@ -105,7 +110,9 @@ def test_the_lines_named_are_a_smallest_conflict(lines: list[str]) -> None:
         assert refusal(spec(*fewer, goal, arrivals=arrivals)) is None
 
 
-OFFER = re.compile(r"`(?:(?P<other>[^`]+)` (?:needs|allows) `)?(?P<metric>[^`]+)` (?:of|is) at (?P<side>least|most) (?P<limit>[^ ;,]+)")
+OFFER = re.compile(
+    r"`(?:(?P<other>[^`]+)` (?:needs|allows) `)?(?P<metric>[^`]+)` (?:of|is) at (?P<side>least|most) (?P<limit>[^ ;,]+)"
+)
 
 
 @pytest.mark.parametrize("lines", CONFLICTS, ids=" & ".join)
@@ -119,7 +126,10 @@ def test_every_limit_offered_is_attainable(lines: list[str]) -> None:
         op = "<=" if offer["side"] == "least" else ">="
         old = next(line for line in lines if _metric(line) == offer["metric"])
         new = f"{offer['metric']} {op} {offer['limit']}"
-        assert refusal(spec(*(new if line == old else line for line in lines), arrivals=arrivals)) is None, (lines, message.help)
+        assert refusal(spec(*(new if line == old else line for line in lines), arrivals=arrivals)) is None, (
+            lines,
+            message.help,
+        )
 
 
 def _metric(line: str) -> str:
@@ -198,9 +208,16 @@ def test_figures_that_are_missing() -> None:
     assert message is not None
     assert message.code == "P009"
     assert text[message.labels[0].span.start : message.labels[0].span.end] == "energy <= 900W"
-    slow = refusal(spec().replace("bf16 = 20TFLOP/s", "fp8 = 20TFLOP/s"))
-    assert slow is not None
-    assert slow.code == "P002"
+
+
+@pytest.mark.parametrize("weights", ["fp16", "fp8"])
+def test_a_gpu_without_a_rate_for_attention(weights: str) -> None:
+    message = refusal(
+        spec().replace("bf16 = 20TFLOP/s", "fp8 = 20TFLOP/s").replace("weights = fp16", f"weights = {weights}")
+    )
+    assert message is not None
+    assert message.code == "P002"
+    assert "`low` has no compute rate" in message.message
 
 
 def test_case_is_planned_without_rules() -> None:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("pyomo", "highspy", "numpy", "scipy", "torch", "networkx", "rich", "jinja2", "transformers", "lark.tools")
 SILENT = ("hexdsl/ir", "hexdsl/lang", "hexdsl/costs", "hexdsl/sim", "hexdsl/solve", "hexdsl/report",
           "hexdsl/commands", "grammar", "passes", "targets")  # fmt: skip
-STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
+STREAMS = {"sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__"}
 
 
 @pytest.mark.parametrize("argv", [("fmt", "--check", "-"), ("schema", "serve"), ("completion", "bash"), ("--help",)])
@@ -33,7 +33,7 @@ def talkers(path: Path) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Name) and node.id == "print":
             yield f"{path.relative_to(ROOT)}:{node.lineno} print"
-        if isinstance(node, ast.Attribute) and node.attr in STREAMS and id(node) not in flushed:
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in STREAMS and id(node) not in flushed:
             yield f"{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}"
 
 

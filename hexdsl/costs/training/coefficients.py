@@ -43,7 +43,7 @@ class Coefficients:
 
     def product_share(self, gpu: Gpu, name: str) -> tuple[float, Provenance]:
         """Share of the peak that matrix products keep in a training step, in a number format."""
-        eff = gpu.profile or efficiency_of(gpu.name)
+        eff = gpu.profile or efficiency_of(gpu.kind)
         share, source = eff.gemm_at(name)
         ratio = self.sustained.get(kind_of(gpu.name) or "", {}).get("fp8" if name == "fp8" else "bf16")
         if ratio is None:
@@ -70,4 +70,4 @@ def default_coefficients() -> Coefficients:
 
 
 def efficiency(gpu: Gpu) -> Efficiency:
-    return gpu.profile or efficiency_of(gpu.name)
+    return gpu.profile or efficiency_of(gpu.kind)

@@ -37,6 +37,9 @@ class Gpu(Ir):
     fp4: FlopRate | None = Field(None, description="dense fp4 compute rate; left out where there is no support")
     link: Bandwidth | None = Field(None, description="GPU-to-GPU link inside a node, both directions together")
     price: GpuPrice | None = Field(None, description="price of one GPU for an hour; `nodes` may override it")
+    like: str | None = Field(
+        default=None, description="catalogued GPU whose shipped measurements apply; left out: the block's base"
+    )
     power: Watts | None = Field(None, description="board power")
     sm: Count | None = Field(None, description="CUDA compute capability times ten, such as 90")
     profile: ProfileFile | None = Field(None, description="file of a measured profile of this GPU (`hexc profile`)")

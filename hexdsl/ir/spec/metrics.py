@@ -30,7 +30,10 @@ def _of(name: str, parts: tuple[str, ...], unit: Unit, description: str) -> Metr
 
 COST_ = _metric("cost", COST, "price of the GPUs in use, per time")
 DEVICES = _decision("devices", "GPUs that the plan uses")
+TTFT = _distribution("ttft", SECONDS, "time to first token")
+TPOT = _distribution("tpot", SECONDS, "time per output token after the first")
 LATENCY = _distribution("latency", SECONDS, "time from request to last token")
+REQUEST = (TTFT, TPOT, LATENCY)
 RATE_ = _metric("throughput", THROUGHPUT, "sustained output tokens (or requests) per second at saturation")
 TP = _decision("tp", "tensor-parallel degree of every stage")
 PP = _decision("pp", "pipeline stages")
@@ -38,9 +41,7 @@ DP = _decision("dp", "data-parallel degree")
 ENERGY_ = _metric("energy", ENERGY, "board power of the GPUs in use")
 
 SERVE = (
-    _distribution("ttft", SECONDS, "time to first token"),
-    _distribution("tpot", SECONDS, "time per output token after the first"),
-    LATENCY,
+    *REQUEST,
     _metric("goodput", RATE, "requests per second that meet the latency rules, at most the arrivals"),
     RATE_,
     COST_,
@@ -54,8 +55,8 @@ SERVE = (
 
 CASCADE = (
     LATENCY,
-    _distribution("ttft", SECONDS, "time to first token"),
-    _distribution("tpot", SECONDS, "time per output token after the first"),
+    TTFT,
+    TPOT,
     _distribution("quality", SHARE, "share of answers that are right"),
     RATE_,
     _metric("goodput", RATE, "requests per second that meet the latency rules"),

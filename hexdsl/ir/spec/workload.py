@@ -11,7 +11,8 @@ from pydantic_core import PydanticCustomError
 from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Count, Rate, Real, Share, Tokens
 from hexdsl.ir.spec.common import File, Name
-from hexdsl.ir.spec.rule import Rule
+from hexdsl.ir.spec.metrics import REQUEST
+from hexdsl.ir.spec.rule import MetricInfo, Rule
 from hexdsl.ir.values import choice
 
 Z95 = 1.6448536269514722
@@ -125,6 +126,8 @@ Length = Annotated[
 
 class RequestClass(Ir):
     """A part of the load with lengths and rules of its own."""
+
+    METRICS: ClassVar[tuple[MetricInfo, ...]] = REQUEST
 
     name: Name
     share: Share = Field(description="share of the requests")
