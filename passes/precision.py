@@ -7,7 +7,6 @@ from hexdsl.ir.plan import Plan, Precision
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import Format, Model
 from hexdsl.ir.spec.serve import Serve
-from hexdsl.ir.spec.serve import Serve
 from hexdsl.passes.inventory import groups_of
 
 LOW = ("fp8", "int8")

@@ -51,7 +51,7 @@ class File(Ir):
 
 
 class Check(Ir):
-    """Something that must be so before the first process starts: a path that exists, or Python code that ends with 0."""
+    """Something that must be so before the first process starts: a path that exists, or code that ends with 0."""
 
     kind: Literal["folder", "file", "python"]
     value: str

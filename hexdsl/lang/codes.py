@@ -59,5 +59,6 @@ PLAN_CODES: dict[str, str] = {
 }
 
 WARNING_CODES: dict[str, str] = {
+    "W001": "a part of the spec that is not planned yet",
     "W002": "a parameter that nothing uses",
 }

@@ -24,7 +24,7 @@ def simulation_text(plan: Plan, width: int | None = None, color: bool = False) -
 
 
 def _blocks(run: Simulation) -> Iterator[RenderableType]:
-    yield Text(f"{run.seeds} runs of {say.whole(run.requests)} requests, mean and 95 % confidence interval over the runs")
+    yield Text(f"{run.seeds} runs of {say.whole(run.requests)} requests, mean and 95 % confidence interval over them")
     by_name = {f.metric: f for f in run.figures}
     yield _section("Simulated", _latencies(by_name), _rates(by_name))
     if run.rules:

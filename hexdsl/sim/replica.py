@@ -21,6 +21,8 @@ WORTH = 3
 class World(Told, Protocol):
     """What a replica tells the simulation."""
 
+    def starts(self, now_s: float, replica: Replica) -> None: ...
+
     def step_ends(self, at_s: float, replica: Replica, lane: Lane | None, version: int) -> None: ...
 
     def first_token(self, job: Job, now_s: float) -> None: ...
@@ -48,6 +50,7 @@ class Replica:
         self.timeline = Timeline(len(spec.times.latency_s))
         self.epoch = self._version = 0
         self.up, self.back_s = True, 0.0
+        self._starting = False
         self._clear()
 
     def _clear(self) -> None:
@@ -143,11 +146,20 @@ class Replica:
             return
         if self._ahead is not None:
             self._catch_up(now_s)
-        self._start_idle(now_s)
+        if len(self._flights) < len(self.work.lanes) and not self._starting:
+            self._starting = True
+            self.world.starts(now_s, self)
         if len(self.work.lanes) == 1:
             for lane, flight in self._flights.items():
                 if flight.steps > 1 and flight.cut(now_s):
                     self._expect(lane, flight)
+
+    def start(self, now_s: float) -> None:
+        """Idle lanes look for work, once all that happens at this time is known."""
+        self._starting = False
+        if self.up:
+            self._start_idle(now_s)
+            self._note(now_s)
 
     def _start_idle(self, now_s: float) -> None:
         for lane in self.work.lanes:

@@ -68,6 +68,9 @@ class Simulation:
 
     # What replicas tell
 
+    def starts(self, now_s: float, replica: Replica) -> None:
+        self._at(now_s, replica.start, now_s)
+
     def step_ends(self, at_s: float, replica: Replica, lane: Lane | None, version: int) -> None:
         self._at(at_s, replica.step_done, lane, version, at_s)
 

@@ -47,12 +47,15 @@ def read_tables(folder: Path, layers: int) -> MeasuredSteps:
     missing += [op for op in SAMPLING if op not in sampling]
     if missing:
         raise TableError(folder, None, f"no times for {', '.join(missing)}", "profile all operators of a layer")
+    attention = dict(_attention_rows(folder / "attention.csv"))
+    if not attention:
+        raise TableError(folder / "attention.csv", None, "no rows", "profile the attention of this model")
     counts = {op: layers * n for op, n in PER_LAYER.items() if op in dense} | dict.fromkeys(ONCE, 1)
     return MeasuredSteps(
         layers=layers,
         dense=_total({op: dense[op] for op in counts}, counts),
         per_sequence=_total({op: sampling[op] for op in SAMPLING}, dict.fromkeys(SAMPLING, 1)),
-        attention=Attention(dict(_attention_rows(folder / "attention.csv"))),
+        attention=Attention(attention),
     )
 
 

@@ -94,7 +94,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         header = [name.strip() for name in next(reader, [])]
         for cells in reader:
             if cells:
-                yield reader.line_num, dict(zip(header, cells, strict=False))
+                yield reader.line_num, {name: cells[i] if i < len(cells) else None for i, name in enumerate(header)}
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -147,8 +147,8 @@ def _request(path: Path, number: int, row: Mapping[str, Any], names: Mapping[str
         try:
             return read(row[name])
         except (KeyError, TypeError, ValueError, OverflowError):
-            shown = row.get(name, "nothing")
-            raise TraceError(path, number, f"{name} is {shown!r}", f"write {expected}") from None
+            shown = "missing" if row.get(name) is None else repr(row[name])[:40]
+            raise TraceError(path, number, f"{name} is {shown}", f"write {expected}") from None
 
     at = cell("arrival", _time, 0.0, "seconds or an ISO time")
     return Request(

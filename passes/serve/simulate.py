@@ -49,7 +49,7 @@ def size_of(plan: Plan, requests: int | None = None, seeds: int = SEEDS) -> Size
 
 
 def simulated(plan: Plan, size: Size) -> Plan:
-    """The plan with what a simulation of this size came to, with a vLLM-style scheduler in each replica (`hexdsl.sim`)."""
+    """The plan with what a simulation of this size came to; each replica has a vLLM-style scheduler (`hexdsl.sim`)."""
     problem = problem_of(plan)
     lines = {v.replica.name: v.line for v in views_of(plan, problem)}
     cluster, warm = cluster_of(plan, lines), _latency(plan).value
@@ -156,8 +156,9 @@ def _is_simulated(rule: Rule) -> bool:
 def _rule(rule: Rule, found: Mapping[Metric, Interval]) -> RuleCheck:
     """A rule against the means over the runs."""
     in_requests = unit_of(rule.expr) == "req/s"
-    metrics = {m: Metric(name="goodput") if in_requests and m.name == "throughput" else m for m in metrics_in(rule.expr)}
-    return against(rule, [{m: found[source].mean for m, source in metrics.items()}])
+    served = Metric(name="goodput")
+    source = {m: served if in_requests and m.name == "throughput" else m for m in metrics_in(rule.expr)}
+    return against(rule, [{m: found[s].mean for m, s in source.items()}])
 
 
 def _disagreements(plan: Plan, found: Mapping[Metric, Interval]) -> list[str]:

@@ -17,20 +17,20 @@ def look(seed: Seed, text: str) -> None:
     judge(seed, text)
 
 
-@settings(calm, max_examples=1_200)
+@settings(calm, max_examples=1_300)
 @given(st.sampled_from(seeds()), randoms)
 def test_mutated_specs(seed: Seed, random: Random) -> None:
     look(seed, mutated(random, seed.text))
 
 
-@settings(calm, max_examples=500)
+@settings(calm, max_examples=300)
 @given(st.integers(0, 99), randoms)
 def test_specs_with_other_figures(which: int, random: Random) -> None:
     seed = small_seeds()[which % len(small_seeds())]
     look(seed, nudged(random, seed.text))
 
 
-@settings(calm, max_examples=300)
+@settings(calm, max_examples=400)
 @given(randoms)
 def test_token_soup(random: Random) -> None:
     look(seeds()[0], soup(random))

@@ -76,7 +76,7 @@ AGENTIC = (
 )
 
 RL = (
-    _of("tokens_per_second", ("rollout", "reward", "train"), THROUGHPUT, "tokens per second of a stage, such as `train`"),
+    _of("tokens_per_second", ("rollout", "reward", "train"), THROUGHPUT, "tokens per second of a stage"),
     _distribution("staleness", NUMBER, "policy versions between a sample and the update that uses it"),
     _metric("step_time", SECONDS, "time of one policy update"),
     RATE_,

@@ -170,4 +170,3 @@ def _among(expr: Among, value_of: Callable[[Metric], float]) -> bool:
     if expr.low is not None and expr.high is not None:
         return compare(">=", left, number(expr.low, value_of)) and compare("<=", left, number(expr.high, value_of))
     return any(compare("==", left, number(v, value_of)) for v in expr.values)
-

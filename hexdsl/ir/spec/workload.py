@@ -148,7 +148,9 @@ class Workload(Ir):
         description="prompt lengths, such as `lognormal(median = 900, p95 = 4000)`",
         json_schema_extra={"pin": "prompt = 1000tok"},
     )
-    output: Length = Field(Fixed.model_construct(value=200), description="output lengths", json_schema_extra={"pin": "output = 200tok"})
+    output: Length = Field(
+        Fixed.model_construct(value=200), description="output lengths", json_schema_extra={"pin": "output = 200tok"}
+    )
     trace: File | None = Field(None, description="a recorded trace (CSV or JSON lines)")
     columns: dict[str, str] = Field({}, description="which column of the trace holds what")
     classes: dict[str, Share] = Field({}, description="shares of request classes, such as `{ chat = 60%, code = 40% }`")
