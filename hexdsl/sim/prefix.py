@@ -40,9 +40,9 @@ def piece_blocks(request: Request, index: int, block: int) -> int:
     return min(start + request.block_tokens, named_tokens(request)) // block - start // block
 
 
-def private_key(job: Job) -> tuple[str, int]:
-    """The key under which a preempted job finds its own blocks again."""
-    return ("job", job.row)
+def private_key(job: Job, start: int) -> tuple[str, int, int]:
+    """The key under which a preempted job finds its own blocks again, which begin at block `start` of the sequence."""
+    return ("job", job.row, start)
 
 
 def look_up(pool: KvPool, job: Job, block: int) -> Hit:
@@ -58,8 +58,11 @@ def look_up(pool: KvPool, job: Job, block: int) -> Hit:
         if entry.count < size:
             return Hit(tuple(whole), (entry,) if entry.refs == 0 else ())
         whole.append(entry)
-    own = pool.find(private_key(job)) if job.ticket > 1 else None
-    return Hit(tuple(whole), (own,) if own else ())
+    start = sum(entry.count for entry in whole)
+    own = pool.find(private_key(job, start)) if job.ticket > 1 else None
+    if own is None or start + own.count > (job.tokens - 1) // block:
+        return Hit(tuple(whole), ())
+    return Hit(tuple(whole), (own,))
 
 
 def held_tokens(pool: KvPool, request: Request, block: int) -> int:

@@ -121,8 +121,9 @@ class Scheduler:
         """The job gives up its blocks and will be computed again from the start, or from what is still readable."""
         self.take_out(lane, job)
         grip = self.grip(job)
-        full = job.computed // self.block - sum(entry.count for entry in grip.held)
-        entry = self.pool.name(private_key(job), full) if full > 0 else None
+        start = sum(entry.count for entry in grip.held)
+        full = job.computed // self.block - start
+        entry = self.pool.name(private_key(job, start), full) if full > 0 else None
         if entry is None:
             self.give_back(grip)
         else:
