@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import lark
 
-from hexdsl import __version__
+from hexdsl.version import __version__
 
 GRAMMAR = Path(__file__).with_name("hex.lark")
 

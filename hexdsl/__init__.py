@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hexdsl.version import __version__
+
 if TYPE_CHECKING:
     from hexdsl.api import check, compile, load, load_json, plan
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "check", "compile", "load", "load_json", "plan"]
 
 

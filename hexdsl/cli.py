@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
-from hexdsl import __version__
 from hexdsl.commands.base import Output, failed
+from hexdsl.version import __version__
 
 PLANNING = ("plan", "compile", "explain", "diff", "graph", "report")
 """Commands that take a spec and so its parameters; all but `compile` also take a plan or a bundle."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hexdsl import __version__
 from hexdsl.ir.diagnostic import Diagnostic, NoPlanError, UsageError
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec import Spec, Workflow
@@ -16,6 +15,7 @@ from hexdsl.passes.serve.price import price
 from hexdsl.passes.serve.route import route
 from hexdsl.passes.serve.unplanned import unplanned
 from hexdsl.passes.serve.verify import verify
+from hexdsl.version import __version__
 
 SERVE = (
     Pass(unplanned, gives=("scope",)),

@@ -14,7 +14,7 @@ from hexdsl.sim.request import Replay, Request, Status
 from hexdsl.sim.simulate import Simulation, simulate
 from hexdsl.sim.spec import Cluster, Failure, RouterSpec, SimConfig
 
-CHEAP = settings(max_examples=40, deadline=None)
+CHEAP = settings(max_examples=80, deadline=None)
 
 
 @st.composite
