@@ -1,7 +1,5 @@
 """`python -m hexdsl` is `hexc`."""
 
-import sys
+from hexdsl.cli import run
 
-from hexdsl.cli import main
-
-sys.exit(main())
+run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import io
 import os
@@ -302,5 +303,14 @@ def _say(output: Output) -> int:
     return output.code
 
 
+def run() -> NoReturn:
+    """The program `hexc`: leaves without taking the interpreter apart, which takes longer than many a check."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

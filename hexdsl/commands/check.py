@@ -12,7 +12,6 @@ from hexdsl.commands.base import Output, as_json, spec_of, write_file
 from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
 from hexdsl.ir.spec import Spec
 from hexdsl.lang.diagnostics import render, to_json
-from hexdsl.lang.format import format_text
 from hexdsl.lang.resolve import Rejected
 from hexdsl.lang.source import MAX_BYTES, Source, decode, read_source
 
@@ -64,6 +63,8 @@ def fmt_command(args: argparse.Namespace) -> Output:
 
 def _formatted(names: Sequence[str]) -> list[tuple[Source, str]]:
     """Every file with its formatted text.  Raises Rejected with the messages about all of them, or UsageError."""
+    from hexdsl.lang.format import format_text  # `check`, in the same module, must start quickly
+
     pairs: list[tuple[Source, str]] = []
     bad: list[Diagnostic] = []
     sources: dict[str, Source] = {}

@@ -11,7 +11,6 @@ from hexdsl.ir.spec.profile import Profile, read_profile
 from hexdsl.ir.values import Call
 from hexdsl.lang.draft import Draft
 from hexdsl.lang.evaluate import Place
-from hexdsl.lang.hf import read_config
 from hexdsl.lang.scope import Files, Module
 
 FILE_FIELDS = ("trace", "used", "peers", "data")
@@ -55,6 +54,8 @@ def _fields_of_config(draft: Draft, module: Module, files: Files) -> dict[str, o
     data = files.small(*located, span) if located else None
     if located is None or data is None:
         return None
+    from hexdsl.lang.hf import read_config  # few specs name a config.json, and `check` must start quickly
+
     name = draft.values["config"] = located[1]
     try:
         return read_config(data.decode("utf-8"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -55,14 +57,21 @@ class Report:
             raise SpecError(self.diagnostics)
 
 
+Declaration = nodes.Param | nodes.Let | nodes.Block
+
+
 @dataclass(frozen=True)
 class Entry:
-    """A declared name: where, and the statement that declares it."""
+    """A declared name: where, and the statement that declares it, which a shipped file parses when it is asked for."""
 
     name: str
     span: Span
-    node: nodes.Param | nodes.Let | nodes.Block
+    written: Declaration | Callable[[], Declaration]
     module: Module
+
+    @cached_property
+    def node(self) -> Declaration:
+        return self.written() if callable(self.written) else self.written
 
     @property
     def kind(self) -> str:
@@ -99,6 +108,37 @@ class Module:
             yield from module.entries.items()
         for alias, module in self.aliases.items():
             yield from ((f"{alias}.{name}", entry) for name, entry in module.entries.items())
+
+
+@cache
+def shipped_folder() -> Path:
+    """The folder of the shipped catalog."""
+    return Path(str(files("hexdsl.std"))).resolve()
+
+
+_SHIPPED_BLOCK = re.compile(r"^(?:gpu|model) (\w+)(?: : \w+)? \{", re.MULTILINE)
+
+
+def shipped_entries(module: Module) -> Iterator[Entry]:
+    """The blocks of a shipped file, which holds nothing but `gpu` and `model` blocks that begin in the first column.
+
+    A spec uses a few of its hundred blocks, so each is parsed when it is asked for.  A test parses them all.
+    """
+    text = module.source.text
+    found = list(_SHIPPED_BLOCK.finditer(text))
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    for match, end in zip(found, ends, strict=True):
+        line = text.count("\n", 0, match.start()) + 1
+        span = module.source.span(line, match.start(1) - match.start() + 1, len(match[1]))
+        yield Entry(match[1], span, partial(_shipped_block, module.source, match.start(), end), module)
+
+
+def _shipped_block(source: Source, start: int, end: int) -> nodes.Block:
+    """One block of a shipped file, at the place where it stands: what comes before is blanked."""
+    before = re.sub(r"[^\n]", " ", source.text[:start])
+    (block,) = parse(Source(source.name, before + source.text[start:end])).statements
+    assert isinstance(block, nodes.Block)
+    return block
 
 
 def look_up(names: tuple[str, ...], spans: tuple[Span, ...], module: Module, report: Report) -> Entry | None:
@@ -151,6 +191,9 @@ class Files:
     def _module(self, key: str, source: Source, path: Path | None) -> Module:
         self.sources[source.name] = source
         module = self.modules[key] = Module(source, path)
+        if path is not None and path.parent == shipped_folder():
+            module.entries.update({e.name: e for e in shipped_entries(module)})
+            return module
         self.stack.append(key)
         module.statements = self._parse(source)
         for statement in module.statements:
@@ -276,7 +319,7 @@ class Files:
 
     def locate(self, module: Module, text: str, span: Span) -> tuple[Path, str] | None:
         """The path that a string in a file means, and its name in messages; None where it is not allowed."""
-        shipped = Path(str(files("hexdsl.std"))).resolve()
+        shipped = shipped_folder()
         catalog = text.startswith(CATALOG)
         base = shipped.parent if catalog else module.path.parent if module.path else self.root
         try:

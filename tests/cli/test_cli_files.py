@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -187,7 +186,6 @@ def test_run_ends_with_130_on_ctrl_c(spec: Path, tmp_path: Path) -> None:
     )
     assert running.stderr is not None
     assert any("starting" in line for line in running.stderr)
-    time.sleep(0.2)
     os.killpg(running.pid, signal.SIGINT)
     rest = running.stderr.read()
     assert running.wait(PATIENCE_S) == 130, rest
