@@ -166,9 +166,10 @@ class Engine:
         if finish and not job.filter.stopped:
             text += self._rest(job)
             finish = "stop" if job.filter.stopped else finish
-        job.emit(Event(text, job.sequence.produced, finish))
         if finish:
+            # Before the client hears of it, so that who asks next finds the seat and the blocks free.
             self._finish(job, finish)
+        job.emit(Event(text, job.sequence.produced, finish))
 
     def _clock(self, job: Job) -> None:
         self.measures.generated_tokens.add()
