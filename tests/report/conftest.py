@@ -81,6 +81,35 @@ def tpot(mean: float) -> tuple[Prediction, ...]:
     return (predicted("mean(tpot)", "s", (mean, mean * 0.8, mean * 1.2), **parts),)
 
 
+def _certificates() -> tuple[Certificate, ...]:
+    return (
+        Certificate(
+            of="groups",
+            goal="maximize goodput",
+            objective=11.6,
+            bound=12.1,
+            gap=0.0413,
+            status="feasible",
+            method="patterns per machine, then moves",
+            solver="HiGHS 1.11",
+            work=1240,
+            exact=False,
+        ),
+        Certificate(
+            of="route",
+            goal="maximize goodput",
+            objective=11.6,
+            bound=11.6,
+            gap=0,
+            status="optimal",
+            method="linear program",
+            solver="HiGHS 1.11",
+            work=12,
+            exact=True,
+        ),
+    )
+
+
 @pytest.fixture
 def mixed() -> Plan:
     """Llama 70B on eight H100 and two machines of four A100: three replicas, one of them an uneven pipeline."""
@@ -104,32 +133,7 @@ def mixed() -> Plan:
         routes=(Route(replica="r0", weight=0.5), Route(replica="r1", weight=0.29), Route(replica="r2", weight=0.21)),
         predictions=_predictions(),
         cost_usd_per_h=30.2,
-        certificates=(
-            Certificate(
-                of="groups",
-                goal="maximize goodput",
-                objective=11.6,
-                bound=12.1,
-                gap=0.0413,
-                status="feasible",
-                method="patterns per machine, then moves",
-                solver="HiGHS 1.11",
-                work=1240,
-                exact=False,
-            ),
-            Certificate(
-                of="route",
-                goal="maximize goodput",
-                objective=11.6,
-                bound=11.6,
-                gap=0,
-                status="optimal",
-                method="linear program",
-                solver="HiGHS 1.11",
-                work=12,
-                exact=True,
-            ),
-        ),
+        certificates=_certificates(),
         decisions=(
             decision("groups", "replicas", "3", "two idle H100 hold 141GB of weights only without a KV cache"),
             decision("groups", "r1 layers", "46 + 34", "four A100 read their part as quickly as two H100 read theirs"),
