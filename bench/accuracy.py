@@ -1,13 +1,23 @@
-"""How far the cost model is from measurements: TPOT and TTFT of serving, time and memory of training steps, by group.
+"""How far the cost model is from measurements: serving, training steps, memory, operators, and request traces.
 
-    python bench/accuracy.py [--json] [--case FILE]... [--kv FORMAT] [--leave-out gpu|model|source]
+    python bench/accuracy.py [--json] [--case PATH]... [--kv FORMAT] [--leave-out gpu|model|source]
 
-A CSV case holds serving points, a JSON case training rows in the format of training_published/rows.json.
+A case is recognised by what is in it; the formats are those of the data under $HEXC_DATA, which count without --case:
 
-A serving case has the columns model, gpu, backend, precision, tp, batch, isl, osl, ttft_ms and tpot_ms, one measured
-point a row (closed loop of `batch` clients).  Without --case the data under $HEXC_DATA are used.
-The format of the KV cache is rarely recorded: TensorRT-LLM's fp8 checkpoints quantise it and are taken as fp8, all
-others as 16-bit; --kv overrides that.  Requests beyond what the KV cache holds are taken to wait.
+    CSV with tpot_ms             serving points: model, gpu, backend, precision, tp, batch, isl, osl, ttft_ms, tpot_ms,
+                                 one measured point a row (closed loop of `batch` clients)
+    CSV with token_ms_median     prompt and token times by batch (Splitwise)
+    JSON list                    training rows, as training_published/rows.json
+    JSON with gemm               measured operators, as kernel_points.json
+    JSON with rows               tensor-parallel rigs, as mixed_tp.json
+    folder of a run              vLLM's timings of single requests, as vllm_ground_truth/runs/GPU/MODEL
+
+Serving is judged twice.  The first table has the coefficients that hexc ships: these were fitted to the Llama-3.1 rows
+on H100 and H200, so that it is in-sample on those.  In the second they are fitted again to a stated part (left of the
+bar) by `hexc calibrate`'s bounded least squares and judged on another (right of it), from priors that have seen no row.
+Rows that show no prefill interference stand apart and are never fitted.  Where a row does not say, the KV cache is
+taken as fp8 for TensorRT-LLM's fp8 checkpoints and as 16-bit else; --kv overrides that.  Requests beyond what the KV
+cache holds are taken to wait.
 
 The training coefficients were fitted to the llm-foundry rows alone: rows of other sources are held out, and the table
 says which.  --leave-out fits them again to all groups but one and scores that one.  Rows of what the model does not
@@ -19,113 +29,43 @@ rows stand apart were settled with all rows in view.  The counts of memory were 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import _kernel_scores
+import _other_rows
+import _serve_fit
+import _serve_rows
 import _train_scores
+from _catalog import DATA, GPUS, MODELS, known
 from _scores import Score, score
 from _scores import show as scores_table
+from _serve_rows import ServePoint
+from _show import table
 
-from hexdsl.costs.arch import Arch, Experts
-from hexdsl.costs.gpu import Formats, Gpu, Link
-from hexdsl.costs.memory import Engine, Slice, max_tokens
+from hexdsl.costs.estimate import Estimate
 from hexdsl.costs.predict import predict_tpot, predict_ttft
-from hexdsl.costs.serving import Load, Stage, pipeline
 
-DATA = Path(os.environ.get("HEXC_DATA", Path(__file__).parents[2] / "shared" / "data"))
-DEFAULT_CASE = DATA / "serving_measured" / "llama_h100_h200.csv"
-TRAINING_CASE = DATA / "training_published" / "rows.json"
+__all__ = ["DATA", "GPUS", "MODELS", "known"]
 
-MODELS = {
-    "llama-3.1-8b": Arch(32, 4096, 32, 8, 128, 14336, 128256),
-    "llama-3.1-70b": Arch(80, 8192, 64, 8, 128, 28672, 128256),
-    "llama-3.1-405b": Arch(126, 16384, 128, 8, 128, 53248, 128256),
-    "llama-2-70b": Arch(80, 8192, 64, 8, 128, 28672, 32000),
-    "mistral-7b": Arch(32, 4096, 32, 8, 128, 14336, 32768),
-    "mixtral-8x7b": Arch(32, 4096, 32, 8, 128, 14336, 32000, experts=Experts(8, 2, 14336)),
-    "qwen2.5-7b": Arch(28, 3584, 28, 4, 128, 18944, 152064),
-    "qwen2.5-32b": Arch(64, 5120, 40, 8, 128, 27648, 152064),
-    "qwen2.5-72b": Arch(80, 8192, 64, 8, 128, 29568, 152064),
-    "qwen3-8b": Arch(36, 4096, 32, 8, 128, 12288, 151936),
-    "qwen3-32b": Arch(64, 5120, 64, 8, 128, 25600, 151936),
-}
+DEFAULTS = (
+    "serving_measured/llama_h100_h200.csv",
+    "training_published/rows.json",
+    "kernel_points.json",
+    "serving_measured/splitwise_a100.csv",
+    "serving_measured/mixed_tp.json",
+    "vllm_ground_truth/runs/RTXPRO6000/Llama-3.1-8B",
+    "vllm_ground_truth/runs/RTX4090/Llama-3.1-8B",
+)
 
-NVLINK3, NVLINK4, NVLINK5, PCIE4, PCIE5 = (Link(b) for b in (300e9, 450e9, 900e9, 32e9, 64e9))
-GPUS: Mapping[str, tuple[Gpu, Link]] = {
-    "a100_sxm": (Gpu("a100_sxm", 80e9, 2.039e12, {"bf16": 312e12, "int8": 624e12}), NVLINK3),
-    "h100_sxm": (Gpu("h100_sxm", 80e9, 3.35e12, {"bf16": 989e12, "fp8": 1978e12}), NVLINK4),
-    "h200_sxm": (Gpu("h200_sxm", 141e9, 4.8e12, {"bf16": 989e12, "fp8": 1978e12}), NVLINK4),
-    "b200_sxm": (Gpu("b200_sxm", 180e9, 7.7e12, {"bf16": 2250e12, "fp8": 4500e12, "fp4": 9000e12}), NVLINK5),
-    "l40s": (Gpu("l40s", 48e9, 864e9, {"bf16": 362e12, "fp8": 733e12}, usable_bytes=45e9), PCIE4),
-    "rtx_4090": (Gpu("rtx_4090", 24e9, 1.008e12, {"bf16": 165.15e12, "fp8": 330.3e12}), PCIE4),
-    "rtx_pro_6000_server": (
-        Gpu("rtx_pro_6000_server", 95.6e9, 1.792e12, {"bf16": 467.8e12, "fp8": 935.6e12, "fp4": 1871e12}),
-        PCIE5,
-    ),
-}
+FEWEST = 40
+"""Serving points from which fits to a part of them mean something."""
 
-
-@dataclass(frozen=True)
-class Point:
-    """A measured row beside its prediction: value, low and high in ms."""
-
-    group: str
-    tpot: float
-    ttft: float
-    tpot_range: tuple[float, float, float]
-    ttft_range: tuple[float, float, float]
-
-
-def known(words: str, table: Iterable[str]) -> str | None:
-    return next((name for name in sorted(table, key=len, reverse=True) if name in words.lower()), None)
-
-
-def formats_of(row: Mapping[str, str], kv: str | None) -> Formats:
-    precision = row.get("precision") or "bf16"
-    quantised = precision == "fp8" and row["backend"] == "trtllm"
-    return Formats(precision, precision, kv or row.get("kv") or ("fp8" if quantised else "bf16"))
-
-
-def point_of(row: Mapping[str, str], kv: str | None) -> Point | None:
-    """The row with its prediction; None where its model, GPU or precision is not known here."""
-    model, gpu_name = known(row["model"], MODELS), known(row["gpu"], GPUS)
-    if model is None or gpu_name is None or (row.get("precision") or "bf16") not in ("bf16", "fp16", "fp8"):
-        return None
-    arch, (gpu, link), formats, tp = MODELS[model], GPUS[gpu_name], formats_of(row, kv), int(row["tp"])
-    load = Load(float(row["isl"]), float(row["osl"]))
-    room = max_tokens(gpu, arch, formats, Slice(0, arch.layers, tp), Engine(max_batch=1))
-    batch = max(1.0, min(float(row["batch"]), float(room / load.context)))
-    line = pipeline([Stage((gpu,) * tp, arch.layers, link)], [], arch, formats)
-    tpot, ttft = (f(line, batch, load) for f in (predict_tpot, predict_ttft))
-    return Point(
-        group=" ".join((row["model"].split("/")[-1], row["gpu"], row["backend"], row.get("precision") or "-")),
-        tpot=float(row["tpot_ms"]),
-        ttft=float(row["ttft_ms"]),
-        tpot_range=(tpot.value * 1e3, tpot.low * 1e3, tpot.high * 1e3),
-        ttft_range=(ttft.value * 1e3, ttft.low * 1e3, ttft.high * 1e3),
-    )
-
-
-def scores(points: list[Point]) -> list[Score]:
-    groups = [*sorted({p.group for p in points}), "all"]
-    return [
-        _score(g, metric, [p for p in points if g in ("all", p.group)]) for metric in ("tpot", "ttft") for g in groups
-    ]
-
-
-def _score(group: str, metric: str, points: list[Point]) -> Score:
-    return score(group, metric, [getattr(p, metric) for p in points], [getattr(p, f"{metric}_range") for p in points])
-
-
-def read(paths: list[Path], kv: str | None) -> tuple[list[Point], int]:
-    rows = [row for path in paths for row in csv.DictReader(path.open(encoding="utf-8"))]
-    points = [p for row in rows if (p := point_of(row, kv))]
-    return points, len(rows) - len(points)
+Predict = Callable[[Any, float, Any], Estimate]
 
 
 @dataclass(frozen=True)
@@ -133,49 +73,113 @@ class Section:
     """A table and how many rows it could not use."""
 
     title: str
-    scores: list[Score]
-    skipped: int
+    scores: Sequence[Score]
+    skipped: int = 0
+    runs: Sequence[Mapping[str, Any]] = ()
 
 
-def serving(paths: list[Path], kv: str | None) -> Section:
-    points, skipped = read(paths, kv)
-    return Section("serving", scores(points) if points else [], skipped)
+def kind_of(path: Path) -> str:
+    """What a case holds."""
+    if path.is_dir():
+        return "runs"
+    if path.suffix != ".json":
+        with path.open(encoding="utf-8") as file:
+            return "splitwise" if "token_ms_median" in file.readline() else "serving"
+    found = json.loads(path.read_text("utf-8"))
+    if isinstance(found, list):
+        return "training"
+    return "kernels" if "gemm" in found else "mixed"
 
 
-def training(paths: list[Path], leave_out: str | None) -> Section:
+def serving(paths: Sequence[Path], kv: str | None) -> list[Section]:
+    """Shipped coefficients by group; then fits to a part of the rows, where there are enough."""
+    points, skipped = _serve_rows.read(paths, kv)
+    shipped = Section("serving, shipped coefficients", _shipped(points) if points else [], skipped)
+    if sum(not p.odd for p in points) < FEWEST:
+        return [shipped]
+    return [shipped, Section("serving, fitted to | judged on", list(_serve_fit.table(points)))]
+
+
+def _shipped(points: Sequence[ServePoint]) -> list[Score]:
+    groups = {name: [p for p in points if p.group == name] for name in sorted({p.group for p in points})}
+    ordinary = [p for p in points if not p.odd]
+    groups["all"] = list(points)
+    if 0 < len(ordinary) < len(points):
+        groups[f"all but {_serve_rows.ODD}"] = ordinary
+    metrics: tuple[tuple[str, Predict], ...] = (("tpot", predict_tpot), ("ttft", predict_ttft))
+    return [_score(name, metric, found, f) for metric, f in metrics for name, found in groups.items()]
+
+
+def _score(name: str, metric: str, points: Sequence[ServePoint], predict: Predict) -> Score:
+    found = [predict(p.replica.line(), p.running, p.load) for p in points]
+    return score(name, metric, [getattr(p, f"{metric}_s") for p in points], [(f.value, f.low, f.high) for f in found])
+
+
+def training(paths: Sequence[Path], leave_out: str | None) -> Section:
     points, skipped = _train_scores.read(paths)
     found = _train_scores.left_out(points, leave_out) if leave_out else _train_scores.scores(points)
     return Section(f"training, leaving out one {leave_out}" if leave_out else "training", found, skipped)
 
 
-def show(sections: list[Section]) -> None:
-    for section in sections:
-        scores_table(section.title, section.scores)
+def runs(paths: Sequence[Path]) -> Section:
+    """Requests of real runs, simulated; `tables` are the GPU's measured operators, `analytic` the cost model alone."""
+    from sim import accuracy  # it takes names from here
+
+    return Section("request traces, errors in percent", (), runs=accuracy(list(paths)))
+
+
+def sections(cases: Sequence[Path], kv: str | None, leave_out: str | None) -> list[Section]:
+    """The tables of these cases."""
+    kinds = {path: kind_of(path) for path in cases}
+    by = {kind: [p for p in cases if kinds[p] == kind] for kind in sorted(set(kinds.values()))}
+    trained = [training(by["training"], leave_out)] if "training" in by else []
+    if leave_out:
+        return trained
+    found = serving(by["serving"], kv) if "serving" in by else []
+    found += trained
+    for kind, title, read in (
+        ("splitwise", "Splitwise on A100: an engine of 2023 that its host limits", _other_rows.splitwise),
+        ("mixed", "tensor-parallel rigs: ratio of two speeds", _other_rows.mixed_tp),
+        ("kernels", "operators", _kernel_scores.read),
+    ):
+        found += [Section(title, *read(by[kind]))] if kind in by else []
+    return [*found, runs(by["runs"])] if "runs" in by else found
+
+
+def show(found: Sequence[Section]) -> None:
+    for section in found:
+        if section.scores:
+            scores_table(section.title, section.scores)
+        if section.runs:
+            rows = section.runs
+            print(f"{section.title}\n{table(list(rows[0]), [list(row.values()) for row in rows])}\n")
         if section.skipped:
-            print(f"{section.skipped} rows skipped: model, GPU or precision not known to this benchmark\n")
+            print(f"{section.skipped} rows skipped: not known to this benchmark, or without a counterpart\n")
+
+
+def to_json(found: Sequence[Section]) -> dict[str, Any]:
+    rows = [{"section": s.title, **asdict(x)} for s in found for x in s.scores]
+    return {"skipped": sum(s.skipped for s in found), "scores": rows, "runs": [r for s in found for r in s.runs]}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="error of the cost model against measurements")
     parser.add_argument("--json", action="store_true", help="write the scores as JSON")
-    parser.add_argument("--case", action="append", type=Path, help="CSV of serving points or JSON of training rows")
+    parser.add_argument("--case", action="append", type=Path, help="measured rows, or the folder of a run")
     parser.add_argument("--kv", help="format of the KV cache in every serving row")
     parser.add_argument(
         "--leave-out", choices=tuple(_train_scores.LEAVE_OUT), help="refit training without each of these"
     )
     args = parser.parse_args()
-    cases = args.case or [DEFAULT_CASE, TRAINING_CASE]
+    cases = args.case or [DATA / name for name in DEFAULTS]
     for path in cases:
-        if not path.is_file():
+        if not path.exists():
             print(f"skipped: no measured points at {path}", file=sys.stderr)
-    rows, points = ([p for p in cases if p.is_file() and (p.suffix == ".json") == kind] for kind in (True, False))
-    sections = [serving(points, args.kv)] if points and not args.leave_out else []
-    sections += [training(rows, args.leave_out)] if rows else []
+    found = sections([p for p in cases if p.exists()], args.kv, args.leave_out)
     if args.json:
-        skipped, found = sum(s.skipped for s in sections), [asdict(x) for s in sections for x in s.scores]
-        print(json.dumps({"skipped": skipped, "scores": found}, indent=1))
+        print(json.dumps(to_json(found), indent=1))
     else:
-        show(sections)
+        show(found)
     return 0
 
 

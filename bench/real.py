@@ -2,7 +2,8 @@
 
     python bench/real.py [--only NAME]... [--case CHECKPOINT] [--json]
 
-Parity is that of SmolLM2-135M-Instruct, or of the Hugging Face checkpoint --case, against transformers' `generate`.
+Parity is that of SmolLM2-135M-Instruct, or of the Hugging Face checkpoint --case, against transformers' `generate`; for
+what runs on vLLM see _real_vllm.py.
 A check that cannot run here is skipped with its reason; one that fails makes the exit code 1.
 """
 
@@ -26,6 +27,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
+from _checks import Skipped
+from _real_vllm import CHECKS as VLLM
 from _show import HEXC, ROOT, show
 
 sys.path[:0] = [str(ROOT / "tests" / "runtime"), str(ROOT / "tests" / "targets")]
@@ -64,10 +67,6 @@ serve tiny_service {{
   target torch {{ ports = {port}, max_queue = 32 }}
 }}
 """
-
-
-class Skipped(Exception):
-    """The check cannot run here."""
 
 
 def quickstart(scratch: Path, case: Path | None) -> str:
@@ -236,6 +235,7 @@ CHECKS: Mapping[str, Callable[[Path, Path | None], str]] = {
     "ctrl-c": drill(press_ctrl_c, 130),
     "launcher-killed": drill(kill_launcher, -signal.SIGKILL),
     "flood": flood,
+    **VLLM,
 }
 
 

@@ -7,9 +7,7 @@ import contextlib
 import gc
 import io
 import os
-import shutil
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
@@ -29,15 +27,17 @@ class Parser(argparse.ArgumentParser):
         raise UsageError([Diagnostic("E004", message, (), " ".join(self.format_usage().split()))])
 
 
-def parser() -> Parser:
-    """The command line."""
+def parser(command: str = "") -> Parser:
+    """The command line; with the name of a command, only what that one needs, for making them all takes a while."""
     top = Parser(
         prog="hexc", description="Compile .hex specs into plans and launchable bundles.", allow_abbrev=False
     )  # fmt: skip
     top.add_argument("--version", action="version", version=f"hexc {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     about_specs = (_check, _plan, _compile, _run, _explain, _diff, _graph, _report)
-    for add in (*about_specs, _simulate, _estimate, _calibrate, _profile, _fmt, _schema, _reference):
+    every = (*about_specs, _simulate, _estimate, _calibrate, _profile, _fmt, _schema, _reference)
+    named = tuple(add for add in every if add.__name__ == f"_{command}")
+    for add in named or every:
         add(commands)
     return top
 
@@ -137,6 +137,18 @@ def _simulate(commands: Commands) -> None:
     command.add_argument("subject", metavar="SPEC|PLAN|DIR")
     command.add_argument("--requests", type=int, metavar="N", help="requests in one run; left out: by the load")
     command.add_argument("--seeds", type=int, default=3, metavar="N", help="runs (default 3)")
+    command.add_argument("--trace", metavar="FILE", help="play a recorded trace instead of the load of the plan")
+    command.add_argument("--columns", metavar="WHAT=NAME,...", help="which column of `--trace` holds what")
+    command.add_argument("--rate", metavar="FACTOR", help="scale the load, such as `2x`")
+    command.add_argument(
+        "--fail",
+        action="append",
+        default=[],
+        metavar="NAME@TIME[+DOWN]",
+        help="a replica or machine fails, such as `r0@30s+10s` for 10 s",
+    )
+    command.add_argument("--html", metavar="FILE", help="write the page of the simulated plan, as `report` does")
+    command.add_argument("--save", metavar="FILE", help="write plan.json with the simulation")
     _spec_options(command)
 
 
@@ -229,6 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         if os.environ.get("HEXC_DEBUG"):
+            import traceback
+
             traceback.print_exc()
         print(f"hexc: internal error: {type(error).__name__}: {error}", file=sys.stderr)
         print("This is a bug in hexc.  Run again with HEXC_DEBUG=1 and report what it prints.", file=sys.stderr)
@@ -260,7 +274,7 @@ def _dispatch(argv: Sequence[str]) -> Output:
     args.show = Progress(terminal and not args.json)
     args.width = _width()
     try:
-        parser().parse_args(argv, args)
+        parser(argv[0] if argv else "").parse_args(argv, args)
         return table()[args.command](args)
     except SpecError as error:
         return failed(error, args)
@@ -283,7 +297,11 @@ class Progress:
 
 def _width() -> int | None:
     """Columns of the terminal that stdout is, or None where it is a file or a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if not sys.stdout.isatty():
+        return None
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def _say(output: Output) -> int:
@@ -305,6 +323,7 @@ def _say(output: Output) -> int:
 
 def run() -> NoReturn:
     """The program `hexc`: leaves without taking the interpreter apart, which takes longer than many a check."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # looking for some reads every package's metadata
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

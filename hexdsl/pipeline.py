@@ -10,9 +10,11 @@ from hexdsl.passes.base import After, Pass, run_passes
 from hexdsl.passes.inventory import inventory
 from hexdsl.passes.precision import precision
 from hexdsl.passes.serve.groups import groups
+from hexdsl.passes.serve.margins import held_by_simulation
 from hexdsl.passes.serve.predict import predict
 from hexdsl.passes.serve.price import price
 from hexdsl.passes.serve.route import route
+from hexdsl.passes.serve.simulate import simulate
 from hexdsl.passes.serve.unplanned import unplanned
 from hexdsl.passes.serve.verify import verify
 from hexdsl.version import __version__
@@ -26,6 +28,7 @@ SERVE = (
     Pass(price, needs=("replicas",), gives=("cost",)),
     Pass(predict, needs=("replicas", "routes", "cost"), gives=("predictions", "rules")),
     Pass(verify, needs=("replicas", "routes", "predictions"), gives=("verified",)),
+    Pass(simulate, needs=("routes", "predictions"), gives=("simulation",)),
 )
 
 PIPELINES: dict[str, tuple[Pass, ...]] = {"serve": SERVE}
@@ -33,14 +36,18 @@ PIPELINES: dict[str, tuple[Pass, ...]] = {"serve": SERVE}
 
 
 def plan_spec(spec: Spec, workflow: str | None, after: After) -> Plan:
-    """The plan of one workflow of a spec.  Raises NoPlanError (P001 to P008) or UsageError (P005)."""
+    """The plan of one workflow of a spec: the passes in order, again with margins while its simulation breaks a rule.
+
+    Raises NoPlanError (P001 to P014) or UsageError (P005).
+    """
     chosen = choose(spec, workflow)
     passes = PIPELINES.get(kind_of(chosen))
     if passes is None:
         planned = ", ".join(f"`{k}`" for k in PIPELINES)
         message = f"`{kind_of(chosen)}` workflows are checked, but not planned yet (`{chosen.name}`)"
         raise NoPlanError([Diagnostic("P003", message, (), f"planned today: {planned}")])
-    return run_passes(passes, start(spec, chosen), after)
+    first = start(spec, chosen)
+    return held_by_simulation(lambda margins: run_passes(passes, first.with_(margins=margins), after))
 
 
 def start(spec: Spec, workflow: Workflow) -> Plan:

@@ -18,6 +18,7 @@ from hexdsl.targets.base import Engine, Launcher
 
 ENGINES: Mapping[str, str] = {
     "torch": "hexdsl.targets.engines.torch",
+    "vllm": "hexdsl.targets.engines.vllm",
 }
 LAUNCHERS: Mapping[str, str] = {
     "local": "hexdsl.targets.launchers.local",

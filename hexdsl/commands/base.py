@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,10 +108,30 @@ def said(
     diagnostics: tuple[Diagnostic, ...], sources: Mapping[str, Source], args: argparse.Namespace, code: int
 ) -> Output:
     """Diagnostics as text on stderr, or as JSON on stdout."""
-    from hexdsl.lang.diagnostics import render, to_json
+    from hexdsl.lang.diagnostics import to_json
 
     if args.json:
         return Output(data=as_json(to_json(diagnostics, sources)), code=code)
+    return Output(talk=_listed(diagnostics, sources, args.color), code=code)
+
+
+MOST = 50
+"""Messages that are shown as text; who wants more than these gets them all from `--json`."""
+
+
+def _listed(diagnostics: Sequence[Diagnostic], sources: Mapping[str, Source], color: bool) -> str:
+    """The first messages as text, and a line that counts them where there are several errors."""
+    from hexdsl.lang.diagnostics import ordered, render
+
+    worst = sorted(ordered(diagnostics), key=lambda d: d.severity != "error")
+    text = render(worst[:MOST], sources, color=color)
     errors = sum(d.severity == "error" for d in diagnostics)
-    tail = f"\n\n{errors} error{'s' * (errors != 1)}" if errors > 1 else ""
-    return Output(talk=render(diagnostics, sources, color=args.color) + tail, code=code)
+    tail = [f"{errors} errors"] if errors > 1 else []
+    if len(diagnostics) > MOST:
+        tail.append(f"the first {MOST} messages of {len(diagnostics)} are shown; `--json` has them all")
+    return f"{text}\n\n{'; '.join(tail)}" if tail else text
+
+
+def warnings(loaded: Loaded, args: argparse.Namespace) -> str:
+    """The warnings of a spec as text."""
+    return _listed(loaded.diagnostics, loaded.sources, args.color) if loaded.diagnostics else ""

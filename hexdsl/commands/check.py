@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hexdsl.commands.base import Output, as_json, spec_of, write_file
+from hexdsl.commands.base import Output, as_json, spec_of, warnings, write_file
 from hexdsl.ir.diagnostic import Diagnostic, SpecError, UsageError
 from hexdsl.ir.spec import Spec
-from hexdsl.lang.diagnostics import render, to_json
 from hexdsl.lang.resolve import Rejected
 from hexdsl.lang.source import MAX_BYTES, Source, decode, read_source
 
@@ -23,9 +21,11 @@ def check_command(args: argparse.Namespace) -> Output:
     """Reads a spec and says what is wrong with it, or what it holds."""
     loaded = spec_of(args, args.spec)
     if args.json:
+        from hexdsl.lang.diagnostics import to_json
+
         return Output(data=as_json(to_json(loaded.diagnostics, loaded.sources) | {"digest": loaded.spec.digest()}))
-    warnings = render(loaded.diagnostics, loaded.sources, color=args.color)
-    return Output(talk="\n\n".join(t for t in (warnings, f"{args.spec}: {contents(loaded.spec)}") if t))
+    found = warnings(loaded, args)
+    return Output(talk="\n\n".join(t for t in (found, f"{args.spec}: {contents(loaded.spec)}") if t))
 
 
 def contents(spec: Spec) -> str:
@@ -87,6 +87,8 @@ def _stdin() -> Source:
 
 
 def _changes(source: Source, text: str) -> str:
+    import difflib
+
     lines = difflib.unified_diff(
         source.text.splitlines(keepends=True), text.splitlines(keepends=True), source.name, source.name + " (formatted)"
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hexdsl.commands.base import Output, as_json, save_file, spec_of
+from hexdsl.commands.base import Output, as_json, save_file, spec_of, warnings
 from hexdsl.ir.diagnostic import Diagnostic, UsageError
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.values import suggestion
@@ -60,13 +60,6 @@ def planned(loaded: Loaded, args: argparse.Namespace, after: Watch | None = None
 
     args.sources = loaded.sources
     return plan_spec(loaded.spec, args.workflow, after or Watch(args))
-
-
-def warnings(loaded: Loaded, args: argparse.Namespace) -> str:
-    """The warnings of a spec as text."""
-    from hexdsl.lang.diagnostics import render
-
-    return render(loaded.diagnostics, loaded.sources, color=args.color) if loaded.diagnostics else ""
 
 
 def plan_json(plan: Plan) -> str:

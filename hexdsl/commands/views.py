@@ -3,57 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from hexdsl.commands.base import Output, as_json, save_file, spec_of
 from hexdsl.commands.plan import planned
+from hexdsl.commands.saved import read_bundled, read_plan
 from hexdsl.ir.diagnostic import Diagnostic, UsageError
 from hexdsl.ir.plan import Plan
-from hexdsl.ir.values import suggestion
 
-_CODE = re.compile(r"^[SEPW][0-9]{3}$")
+_CODE = re.compile(r"[A-Za-z][0-9]{1,4}")
 
 
 def plan_of(args: argparse.Namespace, subject: str) -> Plan:
     """The plan in a bundle or a plan.json, or that of a spec.  Raises SpecError."""
     path = Path(subject)
     if path.is_dir():
-        return read_plan(path / "plan.json")
+        return read_bundled(path)
     if path.suffix == ".json" and not args.from_json:
         return read_plan(path)
     return planned(spec_of(args, subject), args)
 
 
-def read_plan(path: Path) -> Plan:
-    """The plan of a plan.json.  Raises UsageError (P013) where it is none."""
-    try:
-        plan = Plan.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UsageError([Diagnostic("P013", f"there is no plan `{path}`")]) from None
-    except ValidationError as error:
-        detail = error.errors()[0]
-        message = f"`{path}` is not a plan of this version: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
-        raise UsageError([Diagnostic("P013", message, (), "plan the spec again")]) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError([Diagnostic("P013", f"`{path}` cannot be read as a plan: {error}")]) from None
-    if plan.format_version != Plan.model_fields["format_version"].default:
-        message = f"`{path}` is a plan of format {plan.format_version}, which this version does not read"
-        raise UsageError([Diagnostic("P013", message, (), "plan the spec again")])
-    return plan
-
-
 def explain_command(args: argparse.Namespace) -> Output:
     """Explains a message's code, or what a plan decided and why."""
-    if _CODE.match(args.subject):
-        page = code_page(args.subject)
-        return Output(
-            data=as_json({"format_version": "1.0", "code": args.subject, "page": page}) if args.json else page
-        )
+    if _CODE.fullmatch(args.subject) and not Path(args.subject).exists():
+        code = args.subject.upper()
+        page = code_page(code)
+        return Output(data=as_json({"format_version": "1.0", "code": code, "page": page}) if args.json else page)
     from hexdsl.report.explain import explain_plan
 
     plan = plan_of(args, args.subject)
@@ -67,11 +46,18 @@ def explain_command(args: argparse.Namespace) -> Output:
 def code_page(code: str) -> str:
     """The page about a code.  Raises UsageError for a code that does not exist."""
     folder = files("hexdsl.errors")
-    page = folder.joinpath(f"{code}.md")
-    if not page.is_file():
-        known = [p.name.removesuffix(".md") for p in folder.iterdir() if p.name.endswith(".md")]
-        raise UsageError([Diagnostic("E020", f"there is no code `{code}`", (), suggestion(code, known))])
-    return page.read_text(encoding="utf-8")
+    known = sorted(p.name.removesuffix(".md") for p in folder.iterdir() if _CODE.fullmatch(p.name.removesuffix(".md")))
+    if code not in known:
+        raise UsageError([Diagnostic("E020", f"there is no code `{code}`", (), _near(code, known))])
+    return folder.joinpath(f"{code}.md").read_text(encoding="utf-8")
+
+
+def _near(code: str, known: Sequence[str]) -> str:
+    """The codes of the same letter whose numbers are nearest."""
+    alike = sorted((k for k in known if k[0] == code[0]), key=lambda k: abs(int(k[1:]) - int(code[1:])))
+    if not alike:
+        return "a code begins with `S` (syntax), `E` (meaning), `P` (plan) or `W` (warning)"
+    return "the nearest are " + ", ".join(f"`{k}`" for k in sorted(alike[:3]))
 
 
 def diff_command(args: argparse.Namespace) -> Output:

@@ -168,6 +168,19 @@ def mixture_share(arch: Arch) -> float:
     return 1.0 - arch.experts.dense_layers / arch.layers if arch.experts else 0.0
 
 
+def launches(arch: Arch) -> float:
+    """Kernels of a layer over those of a dense layer with grouped-query attention, averaged over the layers.
+
+    Such a layer runs about ten: norm, QKV, rotary, cache write, attention, output, norm, gate and up, activation, down.
+    Latent attention has five more (two-step query, the norms between, absorbed key and value products); a mixture of
+    experts four (router, top-k, sorting of tokens, weighted sum) and as many again for shared experts.
+    """
+    more = 5.0 if arch.latent else 0.0
+    if arch.experts:
+        more += mixture_share(arch) * (8 if arch.experts.shared else 4)
+    return 1 + more / 10
+
+
 def tp_divides(arch: Arch, tp: int) -> bool:
     """Whether stock engines can split the heads: tp divides the query heads, and tp and kv_heads divide one another."""
     kv = tp if arch.latent else arch.kv_heads

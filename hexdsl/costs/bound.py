@@ -49,7 +49,8 @@ def work_per_request(
     cache = float(together(cost.kv_read_s, cost.kv_token_s)) * float(load.context)
     token = float(together(read, cost.token_s)) + cache + over.layer_s / b
     s = float(np.asarray(load.prompt))
-    prompt = cost.token_s * s + cost.square_s * s**2 / float(cost.efficiency.attention_at(s))
+    square = (1 + load.cv_prompt**2) * s**2
+    prompt = cost.token_s * s + cost.square_s * square / float(cost.efficiency.attention_at(s))
     return Work(prompt, token * float(np.asarray(load.output)))
 
 

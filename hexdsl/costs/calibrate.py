@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
 from hexdsl.costs.overheads import Overheads
+from hexdsl.costs.profile import ONE_CONFIGURATION
 from hexdsl.costs.serving import Load, Pipeline
 from hexdsl.costs.stage import GpuCost, StageCost
 from hexdsl.ir.spec.profile import Calibration, Errors, Validation
@@ -209,7 +210,7 @@ def _validations(runs: Sequence[Runs]) -> Iterator[Validation]:
     configs = sorted({r.config for r in runs})
     if len(configs) > 1:
         groups = np.concatenate([np.full(len(r.tpot), configs.index(r.config)) for r in runs])
-        yield from _validate(runs, groups, "one configuration")
+        yield from _validate(runs, groups, ONE_CONFIGURATION)
 
 
 def _validate(runs: Sequence[Runs], part: NDArray[np.int64], left_out: str) -> Iterator[Validation]:

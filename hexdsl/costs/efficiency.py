@@ -59,6 +59,12 @@ class Efficiency:
     compute_factor: float = 1.0
     compute_provenance: Provenance | None = None
     network_factor: float = 1.0
+    narrow: Mapping[str, tuple[float, Provenance]] = field(default_factory=dict, hash=False)
+    """Share of `memory` at which weights of a 4-bit format are read."""
+    tpot_band: float | None = None
+    """Relative half-width of the range of TPOT that the validation of a calibration supports."""
+    tile_rows: int = 0
+    """Query rows of a tile that a decode fills alone in a step with prompts; 0 where it has a kernel of its own."""
 
     def attention_at(self, tokens: ArrayLike) -> NDArray[np.float64]:
         """Share of the peak of causal prefill attention, linear in the logarithm of the prompt length.
@@ -72,6 +78,11 @@ class Efficiency:
             return np.asarray(share)
         nearest = np.clip(s, lengths[0], lengths[-1])
         return np.asarray(np.minimum(1.0, share * self.base.attention_at(s) / self.base.attention_at(nearest)))
+
+    def weights_at(self, name: str) -> tuple[float, Provenance]:
+        """Share of the bandwidth at which weights of a format are read."""
+        ratio, trust = self.narrow.get(name, (1.0, self.provenance))
+        return self.memory * ratio, weakest(self.provenance, trust)
 
     def attention_trust(self, tokens: ArrayLike) -> Provenance:
         """Where `attention_at` comes from: a profile says nothing about prompts longer or shorter than it measured."""
@@ -114,7 +125,8 @@ def kind_of(name: str) -> str | None:
 def efficiency_of(name: str) -> Efficiency:
     """The shipped shares for a GPU of this name; where there are none, cautious ones marked `modelled`."""
     kind, fallback = kind_of(name), _table()["fallback"]
-    entry = {**fallback, **(_table()["kinds"][kind] if kind else {})}
+    own = _table()["kinds"][kind] if kind else {}
+    entry = {**fallback, **own}
     return Efficiency(
         kind=kind or "unknown",
         memory=entry["memory"],
@@ -123,7 +135,13 @@ def efficiency_of(name: str) -> Efficiency:
         attention=(tuple(map(float, entry["attention"])), tuple(entry["attention"].values())),
         provenance="measured" if kind else "modelled",
         source=entry["source"],
+        narrow={name: _narrow(own.get("narrow", {}), name) for name in fallback["narrow"]},
+        tile_rows=entry["tile_rows"],
     )
+
+
+def _narrow(own: Mapping[str, float], name: str) -> tuple[float, Provenance]:
+    return (own[name], "measured") if name in own else (_table()["fallback"]["narrow"][name], "modelled")
 
 
 @cache
@@ -140,3 +158,11 @@ def measured_reduce(name: str) -> MeasuredReduce | None:
         alpha_s=tuple(p["alpha_us"] * 1e-6 for p in points.values()),
         bus=tuple(p["bus_GBps"] * 1e9 for p in points.values()),
     )
+
+
+@cache
+def pcie_without_peers(name: str) -> float | None:
+    """Bytes/s per direction of the PCIe of cards that cannot reach one another's memory over it; None for others."""
+    words = re.sub(r"[ _\-]+", " ", name.lower())
+    cards: dict[str, float] = _table()["no_peer_to_peer"]["cards"]
+    return next((gbps * 1e9 for match, gbps in cards.items() if re.search(match, words)), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hexdsl.costs.efficiency import MeasuredReduce, Provenance, measured_reduce, weakest
+from hexdsl.costs.efficiency import MeasuredReduce, Provenance, measured_reduce, pcie_without_peers, weakest
 from hexdsl.costs.gpu import Gpu, Link
 
 SWITCHED = 100e9
@@ -18,24 +18,35 @@ SWITCHED = 100e9
 PCIE = Link(32e9)
 """What a group gets where nothing is said: PCIe 4 x16, without peer-to-peer."""
 
+QUICK_BYTES, FULL_START = 2.0, 3.0
+"""NCCL's protocol for small messages sends a flag with each value, so that it moves twice the bytes but never waits for
+a fence; the one for large messages moves them once and starts later, about three times as late in the measured
+all-reduces of 0.5 KB to 128 MB on NVLink and PCIe hosts (aiconfigurator-core 0.12.0, NCCL 2.27)."""
+
 _SIZES = (2, 4, 8)
 _ALPHA_S = (8e-6, 13e-6, 24e-6)
 _SWITCHED_SHARE = (0.6, 0.65, 0.65)
 _PCIE_SHARE = (0.55, 0.25, 0.15)
 """Bus bandwidth over link bandwidth.  Measured: A100 and H100 0.6-0.9; PCIe hosts 0.6 at 2 GPUs, 0.04-0.4 at 8."""
 
+STAGED = 0.5
+"""Share of that bandwidth where cards cannot reach each other's memory: each byte crosses PCIe twice, by way of the
+host's memory.  An A40 host without peer-to-peer moves 10 GB/s a way over PCIe 4 x16 (NVIDIA/nccl-tests, issue 74); the
+prompts of Qwen3.6-27B on two RTX 3090 with and without NVLink come to 5 GB/s (noonghunna/club-3090, BENCHMARKS.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class AllReduce:
-    """Time of an all-reduce: `alpha_s + bytes * s_per_byte`."""
+    """Time of an all-reduce: `alpha_s` to start, and `s_per_byte` for large tensors."""
 
     alpha_s: float
     s_per_byte: float
     provenance: Provenance
 
     def seconds(self, size: ArrayLike) -> NDArray[np.float64]:
-        """Seconds for tensors of so many bytes."""
-        return self.alpha_s + np.asarray(size, dtype=np.float64) * self.s_per_byte
+        """Seconds for tensors of so many bytes, by the quicker of the two protocols."""
+        moved = np.asarray(size, dtype=np.float64) * self.s_per_byte
+        return np.asarray(np.minimum(self.alpha_s + QUICK_BYTES * moved, FULL_START * self.alpha_s + moved))
 
 
 NO_REDUCE = AllReduce(0.0, 0.0, "modelled")
@@ -64,7 +75,14 @@ def _one_kind(gpu: Gpu, n: int, link: Link) -> tuple[float, float, Provenance]:
             return _measured(measured, n, link)
     shares = _SWITCHED_SHARE if link.bandwidth >= SWITCHED else _PCIE_SHARE
     alpha = float(np.interp(n, _SIZES, _ALPHA_S)) * max(1.0, math.log2(n) / 3)
-    return alpha, link.bandwidth * float(np.interp(n, _SIZES, shares)), "modelled"
+    share = float(np.interp(n, _SIZES, shares)) * (STAGED if _staged(gpu, link) else 1.0)
+    return alpha, link.bandwidth * share, "modelled"
+
+
+def _staged(gpu: Gpu, link: Link) -> bool:
+    """Whether traffic goes by way of the host: over PCIe, between cards whose driver allows no peer-to-peer."""
+    pcie = pcie_without_peers(gpu.kind)
+    return pcie is not None and link.bandwidth <= pcie
 
 
 def _measured(measured: MeasuredReduce, n: int, link: Link) -> tuple[float, float, Provenance]:

@@ -16,7 +16,7 @@ class Overheads:
     Fitted by non-negative least squares on relative error to the 400 serving points of Llama-3.1-8B and -70B on H100
     and H200 that are shipped with aiconfigurator-core 0.12.0 and have a steady load; the three TTFT figures are from
     its vLLM rows.  Every other term is a measured share of the peak (the memory share of H100 and H200 is from the same
-    points).  With these two fitted on one model, GPU or engine and tested on the others, the formula errs by 7 to 10 %
+    points).  Fitted without a model, a GPU or an engine and tested on that, the formula errs by 9 to 11 %
     on average.
     """
 

@@ -12,6 +12,9 @@ from hexdsl.costs.network import SWITCHED
 from hexdsl.costs.overheads import DEFAULT_OVERHEADS, Overheads
 from hexdsl.ir.spec.profile import AllReduce, Calibration, Profile
 
+ONE_CONFIGURATION = "one configuration"
+"""What a validation says that left out whole configurations."""
+
 STEP_ROWS = 2048
 """Rows of a product at which its rate is taken: the prompt tokens that an engine takes into a step."""
 
@@ -36,6 +39,8 @@ def profiled(gpu: Gpu, profile: Profile) -> Efficiency:
         attention_provenance="profiled" if attention else base.provenance,
         base=base,
         reduce=_reduce(profile.all_reduce) if profile.all_reduce else None,
+        narrow=base.narrow,
+        tile_rows=base.tile_rows,
     )
     return _calibrated(found, profile.calibration) if profile.calibration else found
 
@@ -82,6 +87,29 @@ def overheads_from(found: Calibration) -> Overheads:
     return Overheads(*fitted, own)
 
 
+LEAST_BAND, LEAST_ROWS_BAND = 0.05, 0.1
+"""No TPOT is claimed to be known better than this: where whole configurations were left out of the fit, and else."""
+
+LARGEST_BAND = 0.6
+FEWEST_ROWS = 10
+"""Left-out rows below which their errors say too little about the range."""
+
+NINE_IN_TEN = 2.1
+"""The size that nine in ten errors stay below, over their mean size, as of a normal distribution."""
+
+
+def tpot_band(found: Calibration) -> float | None:
+    """Half-width of the range in which nine in ten of the rows that were left out of the fit lie; None where unknown.
+
+    Left-out configurations speak for what is to be predicted better than left-out rows; the larger of both counts.
+    """
+    errors = {v.left_out: v.after for v in found.validation if v.metric == "tpot"}
+    if not errors or max(e.rows for e in errors.values()) < FEWEST_ROWS:
+        return None
+    least = LEAST_BAND if ONE_CONFIGURATION in errors else LEAST_ROWS_BAND
+    return min(LARGEST_BAND, max(least, *(NINE_IN_TEN * e.mape / 100 for e in errors.values())))
+
+
 def _calibrated(efficiency: Efficiency, found: Calibration) -> Efficiency:
     factor = {name: found.factors.get(name, 1.0) for name in ("weights", "compute", "kv", "network")}
     determined = not {"weights", "kv"} & set(found.undetermined)
@@ -93,5 +121,6 @@ def _calibrated(efficiency: Efficiency, found: Calibration) -> Efficiency:
         compute_provenance=None if "compute" in found.undetermined else "profiled",
         network_factor=factor["network"],
         overheads=overheads_from(found),
+        tpot_band=tpot_band(found),
         provenance="profiled" if determined else efficiency.provenance,
     )

@@ -21,6 +21,7 @@ from hexdsl.costs.arch import (
     expert_params,
     kv_shards,
     kv_values,
+    launches,
     layer_params,
     mixture_share,
     prefill_attention_flops,
@@ -92,7 +93,8 @@ def gpu_cost(gpu: Gpu, arch: Arch, formats: Formats, tp: int = 1) -> GpuCost:
     name = compute_format(gpu, formats)
     wide = compute_format(gpu, Formats())
     (share, trust), (wide_share, _) = eff.gemm_at(name), eff.gemm_at(wide)
-    read, flops, wide_flops = gpu.bandwidth * eff.memory, gpu.flops[name] * share, gpu.flops[wide] * wide_share
+    weights, read_trust = eff.weights_at(formats.weights)
+    read, flops, wide_flops = gpu.bandwidth * weights, gpu.flops[name] * share, gpu.flops[wide] * wide_share
     routed = mixture_share(arch) * expert_params(arch)
     count = arch.experts.count if arch.experts else 0
     always = float(layer_params(arch).mean()) - routed * count
@@ -104,11 +106,17 @@ def gpu_cost(gpu: Gpu, arch: Arch, formats: Formats, tp: int = 1) -> GpuCost:
         kv_read_s=kv_values(arch) * formats.kv_bytes / float(kv_shards(arch, tp)) / (gpu.bandwidth * eff.kv),
         kv_token_s=decode_attention_flops(arch) / tp / wide_flops,
         square_s=prefill_attention_flops(arch) / tp / gpu.flops[wide],
-        head_read_s=table * formats.wide_bytes / tp / read,
+        head_read_s=table * formats.wide_bytes / tp / (gpu.bandwidth * eff.memory),
         head_token_s=2 * table / tp / wide_flops,
         efficiency=eff,
-        provenance=weakest(eff.provenance, trust),
+        provenance=weakest(read_trust, trust, _layer_trust(arch, eff)),
     )
+
+
+def _layer_trust(arch: Arch, eff: Efficiency) -> Provenance:
+    """The shipped shares are of dense layers: for experts and latent attention they only stand in, until calibrated."""
+    unlike = (arch.experts or arch.latent) and eff.overheads is None
+    return "modelled" if unlike else eff.provenance
 
 
 def overheads_of(gpu: Gpu) -> Overheads:
@@ -148,10 +156,13 @@ class StageCost:
         weights, both, kv = (np.choose(slowest, np.broadcast_arrays(*x)) for x in (reads, dense, caches))
         return self._parts(weights, both, kv, self._reduces(b))
 
-    def prefill(self, tokens: ArrayLike) -> Array:
-        """Seconds per layer that a prompt of s tokens adds to steps which run anyway: arithmetic and traffic."""
+    def prefill(self, tokens: ArrayLike, cv: float = 0.0) -> Array:
+        """Seconds per layer that a prompt of s tokens adds to steps which run anyway: arithmetic and traffic.
+
+        With prompts of s tokens on average, `cv` their standard deviation over s, attention takes E[s^2].
+        """
         s = np.asarray(tokens, dtype=np.float64)
-        slowest = np.max([g.token_s * s + _square(g, s) for g in self.gpus], axis=0)
+        slowest = np.max([g.token_s * s + (1 + cv**2) * _square(g, s) for g in self.gpus], axis=0)
         return np.asarray(slowest + 2 * s * self.token_bytes * self.reduce.s_per_byte)
 
     def alone(self, tokens: ArrayLike) -> Array:
@@ -159,7 +170,18 @@ class StageCost:
         s = np.asarray(tokens, dtype=np.float64)
         reads = [g.read_s + g.expert_read_s * active_experts(self.arch, s) for g in self.gpus]
         slowest = [together(r, g.token_s * s) + _square(g, s) for r, g in zip(reads, self.gpus, strict=True)]
-        return np.asarray(np.max(slowest, axis=0) + self._reduces(s) + self.overheads.layer_s)
+        return np.asarray(np.max(slowest, axis=0) + self._reduces(s) + self._launches_s)
+
+    def mixed(self, batch: ArrayLike, context: ArrayLike) -> Array:
+        """Seconds per layer by which the attention of b decodes is slower in a step that also holds a prompt's chunk.
+
+        FlashAttention-2 takes such a batch through its prefill kernel: a decode fills one row of a tile of query rows,
+        for each query head, and the whole tile is computed, at the rate of prefill attention over that context.
+        """
+        b, c = np.asarray(batch, dtype=np.float64), np.asarray(context, dtype=np.float64)
+        if self.arch.latent:  # its kernels are others
+            return np.zeros_like(b * c)
+        return np.asarray(np.max([_tile_excess(g, c) * b * c for g in self.gpus], axis=0))
 
     def head(self, batch: ArrayLike) -> Parts:
         """Seconds of the output head and of sampling and scheduling b sequences, on the last stage."""
@@ -173,11 +195,21 @@ class StageCost:
         return 2 * self.reduce.seconds(tokens * self.token_bytes)
 
     def _parts(self, weights: Array, both: Array, kv: Array, network: Array) -> Parts:
-        return Parts(weights, both - weights, kv, network, np.full_like(kv, self.overheads.layer_s))
+        return Parts(weights, both - weights, kv, network, np.full_like(kv, self._launches_s))
+
+    @property
+    def _launches_s(self) -> float:
+        return self.overheads.layer_s * launches(self.arch)
 
 
 def _square(gpu: GpuCost, tokens: Array) -> Array:
     return np.asarray(gpu.square_s * tokens**2 / gpu.efficiency.attention_at(tokens))
+
+
+def _tile_excess(gpu: GpuCost, context: Array) -> Array:
+    """Seconds per token of context: two products of a row with keys and values, each twice a causal prompt's mean."""
+    tile = 2 * gpu.efficiency.tile_rows * gpu.square_s / gpu.efficiency.attention_at(context)
+    return np.asarray(np.maximum(0.0, tile - together(gpu.kv_read_s, gpu.kv_token_s)))
 
 
 def stage_cost(

@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     PlainSerializer,
+    SerializationInfo,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
@@ -19,7 +20,13 @@ from pydantic import (
 
 from hexdsl.ir.quantity import Unit
 
-Rounded = Annotated[float, PlainSerializer(lambda x: float(f"{x:.6g}"), return_type=float)]
+
+def six_digits(x: float) -> float:
+    """A float with the six significant digits that are written of it."""
+    return float(f"{x:.6g}")
+
+
+Rounded = Annotated[float, PlainSerializer(six_digits, return_type=float)]
 """A float written with six significant digits, so that digests do not hang on the last bit."""
 
 
@@ -28,16 +35,22 @@ class Ir(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
+    ASIDE: ClassVar[tuple[str, ...]] = ()
+    """Fields that tell how and where something was written: they are no part of the meaning."""
+
+    ANY_ORDER: ClassVar[tuple[str, ...]] = ("rules",)
+    """Tuple fields whose order means nothing."""
+
     def with_(self, **changes: Any) -> Self:
         """This record with some fields changed, validated again (`model_copy` does not validate)."""
         return type(self).model_validate({**{n: getattr(self, n) for n in type(self).model_fields}, **changes})
 
     def canonical(self) -> str:
-        """The JSON text from which the digest is made: sorted keys, no spaces."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """The JSON text from which the digest is made: the meaning alone, sorted, no spaces."""
+        return _canonical(self.model_dump(mode="json", context=MEANING))
 
     def digest(self) -> str:
-        """Twelve hexadecimal digits that change when anything in the record changes."""
+        """Twelve hexadecimal digits that change when the meaning of anything in the record changes."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
 
     @model_validator(mode="before")
@@ -51,11 +64,25 @@ class Ir(BaseModel):
         return {plain.get(key, key): value for key, value in data.items()}
 
     @model_serializer(mode="wrap")
-    def _to_wire(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _to_wire(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        written = handler(self)
+        if info.context is MEANING:
+            written = {name: self._meant(name, value) for name, value in written.items() if name not in self.ASIDE}
         wire = wire_names(type(self))
-        fields = {wire.get(key, key): value for key, value in handler(self).items()}
+        fields = {wire.get(key, key): value for key, value in written.items()}
         kind = getattr(type(self), "KIND", None)
         return fields if kind is None else {"kind": kind, **fields}
+
+    def _meant(self, name: str, value: Any) -> Any:
+        return sorted(value, key=_canonical) if name in self.ANY_ORDER else value
+
+
+MEANING = {"of": "meaning"}
+"""The context in which records are written without what they set aside."""
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 @cache

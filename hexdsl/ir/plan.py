@@ -87,8 +87,10 @@ class Replica(Ir):
 
     name: str
     stages: tuple[Stage, ...]
-    max_batch: int = Field(description="requests that decode together at the planned operating point")
+    max_batch: int = Field(description="requests that may run together: those of the planned load, and some to spare")
+    step_tokens: int = Field(description="token budget of a step: decoding sequences and chunks of prompts")
     kv_tokens: int = Field(description="tokens that the KV cache holds")
+    role: Literal["both", "prefill", "decode"] = Field("both", description="the half of the work that it does, or both")
     rate_req_per_s: Rounded = Field(description="requests per second at the planned operating point")
     capacity_req_per_s: Rounded = Field(description="requests per second at saturation")
     cost_usd_per_h: Rounded
@@ -104,6 +106,15 @@ class Route(Ir):
 
     replica: str
     weight: Rounded
+
+
+class Handover(Ir):
+    """The share of a prefill replica's requests that go on, with their KV caches, on a decode replica."""
+
+    source: str
+    target: str
+    weight: Rounded = Field(description="share of the source's requests; those of a source add up to one")
+    bits: int = Field(description="bits of a value of the KV cache on its way; 4 where compression pays")
 
 
 class Certificate(Ir):
@@ -144,7 +155,7 @@ class RuleCheck(Ir):
 
 
 class Simulated(Ir):
-    """A figure of a simulation: its mean over seeds, with a 95 % confidence interval."""
+    """A figure of a simulation: its mean over seeds, with a 95 % confidence interval, which ends at 0."""
 
     metric: str
     unit: str
@@ -153,15 +164,59 @@ class Simulated(Ir):
     high: Rounded
 
 
+class Distribution(Ir):
+    """A metric over the requests: its value at each of the simulation's `shares`, as a mean over the runs."""
+
+    metric: str
+    unit: str
+    values: tuple[Rounded, ...]
+
+
+class ReplicaLoad(Ir):
+    """What a replica did, as a mean over the runs; shares are between 0 and 1."""
+
+    replica: str
+    requests: Rounded = Field(description="requests that it finished in a run")
+    busy: Rounded = Field(description="share of the time in which its busiest stage was at work")
+    kv_mean: Rounded = Field(description="share of the KV cache in use, on average over the time")
+    kv_peak: Rounded = Field(description="largest share of the KV cache in use, in any run")
+    preemptions: Rounded = Field(description="preemptions of a run's requests that ended here")
+    latencies: dict[str, Rounded] = Field({}, description="what rules name, over the requests that ended here")
+
+
+class Series(Ir):
+    """Replicas over the time of the first run, in equal slices: the averages of each slice, per replica."""
+
+    replicas: tuple[str, ...] = Field(description="one, or neighbours of which these are the averages")
+    waiting: tuple[Rounded, ...] = Field(description="requests in the queue")
+    running: tuple[Rounded, ...] = Field(description="requests in the batch")
+    kv: tuple[Rounded, ...] = Field(description="share of the KV cache in use")
+    busy: tuple[Rounded, ...] = Field(description="share of the time in which the busiest stage was at work")
+
+
 class Simulation(Ir):
     """What the load came to when it was played through the plan, request by request."""
 
     requests: int = Field(description="requests in one run")
     seeds: int = Field(description="runs, each with arrivals and lengths of its own")
+    played: str = Field("", description="what was played, where it was not drawn from the load as planned")
     warm_up_s: Rounded = Field(description="seconds at the start, and at the end, whose requests are not counted")
     figures: tuple[Simulated, ...]
     rules: tuple[RuleCheck, ...] = Field((), description="the rules about latencies and rates")
     notes: tuple[str, ...] = Field((), description="where prediction and simulation disagree")
+    replicas: tuple[ReplicaLoad, ...] = ()
+    shares: tuple[Rounded, ...] = Field((), description="the shares of the requests at which distributions are given")
+    distributions: tuple[Distribution, ...] = ()
+    slice_s: Rounded = Field(0.0, description="length of a slice of the series")
+    series: tuple[Series, ...] = ()
+
+
+class Margin(Ir):
+    """How much worse than the model says a figure is taken to be, since a simulation of an earlier plan said so."""
+
+    of: str = Field(description="a latency such as `p95(ttft)`, or `capacity`")
+    kind: str = Field(description="replicas that it is about: their GPUs by kind of machine, and their phase")
+    factor: Rounded = Field(description="at least 1; latencies are multiplied by it, and capacity is divided by it")
 
 
 class Plan(Ir):
@@ -176,8 +231,10 @@ class Plan(Ir):
     machines: tuple[Machine, ...] = ()
     precision: tuple[Precision, ...] = ()
     context: int = Field(0, description="longest prompt and answer together, in tokens")
+    margins: tuple[Margin, ...] = Field((), description="what the search kept clear of the model's figures")
     replicas: tuple[Replica, ...] = ()
     routes: tuple[Route, ...] = ()
+    handovers: tuple[Handover, ...] = Field((), description="from prefill to decode replicas, where there are any")
     predictions: tuple[Prediction, ...] = ()
     cost_usd_per_h: Rounded = 0.0
     certificates: tuple[Certificate, ...] = ()
@@ -186,6 +243,16 @@ class Plan(Ir):
     verified: tuple[str, ...] = Field((), description="what the verifier recomputed and found to hold")
     notes: tuple[str, ...] = ()
     simulation: Simulation | None = None
+
+    @property
+    def entries(self) -> tuple[Replica, ...]:
+        """The replicas that take new requests: all but those that only decode."""
+        return tuple(r for r in self.replicas if r.role != "decode")
+
+    @property
+    def served_req_per_s(self) -> float:
+        """Requests per second that the plan takes on."""
+        return sum(r.rate_req_per_s for r in self.entries)
 
     @property
     def simulated(self) -> bool:

@@ -37,6 +37,7 @@ MEANING_CODES: dict[str, str] = {
     "E141": "a file that is not a profile of a GPU",
     "E142": "a table of measurements that cannot be used",
     "E143": "a machine that cannot be measured",
+    "E144": "a trace that cannot be used",
     "E150": "a cluster without machines",
     "E151": "a model's figures contradict each other",
     "E160": "a machine-made spec does not fit the format",
@@ -56,6 +57,7 @@ PLAN_CODES: dict[str, str] = {
     "P011": "no such engine or launcher",
     "P012": "a target cannot run this plan",
     "P013": "a plan file that cannot be read",
+    "P014": "the simulation breaks a rule",
 }
 
 WARNING_CODES: dict[str, str] = {

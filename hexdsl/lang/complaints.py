@@ -30,6 +30,8 @@ LIMITS = {
     "less_than": "less than", "less_than_equal": "at most",
 }  # fmt: skip
 
+MISFIT = " does not fit here"
+
 NAME_HELP = "a name is letters, digits and `_`, at most 64, and does not begin with a digit"
 
 
@@ -110,7 +112,7 @@ def _span(complaint: Complaint, place: Place) -> Span:
 
 def _likeliest(there: list[Complaint]) -> Complaint:
     """Of a union's complaints about one value: for a number the one about units, else the one about words."""
-    wanted = OWN_TYPES if isinstance(there[0].input, Quantity) else ("literal_error",)
+    wanted = (*OWN_TYPES, "range", *LIMITS) if isinstance(there[0].input, Quantity) else ("literal_error",)
     return next((c for c in there if c.type in wanted), there[0])
 
 
@@ -152,7 +154,11 @@ def say(complaint: Complaint) -> Said:
         return "E111", complaint.message, complaint.context.get("help")
     if complaint.type == "union_tag_invalid":
         known = re.findall(r"'(\w+)'", str(complaint.context["expected_tags"]))
-        return "E111", f"`{str(complaint.context['tag'])[:60]}` is not known here", suggestion("", known)
+        return (
+            "E111",
+            f"`{str(complaint.context['tag'])[:60]}` is not known here",
+            suggestion(str(complaint.context["tag"]), known),
+        )
     if complaint.type == "literal_error":
         return _literal(complaint)
     if complaint.type == "range" or complaint.type in LIMITS:
@@ -166,7 +172,7 @@ def say(complaint: Complaint) -> Said:
         return "E102", f"`{owner}` needs `{complaint.loc[-1]}`", f"add `{complaint.loc[-1]} = ...`"
     if complaint.type == "extra_forbidden":
         return "E101", f"there is no `{complaint.loc[-1]}` here", _described(complaint)
-    return "E110", f"{said(complaint.input)} does not fit here", _described(complaint)
+    return "E110", said(complaint.input) + MISFIT, _described(complaint)
 
 
 def _unit_help(complaint: Complaint) -> str | None:
@@ -187,8 +193,16 @@ def _literal(complaint: Complaint) -> Said:
     known = [w.strip(" '") for w in str(complaint.context["expected"]).replace(" or ", ",").split(",")]
     value = complaint.input
     if not isinstance(value, str):
-        return "E111", f"{said(value)} does not fit here", suggestion("", known)
-    return "E111", f"`{value[:60]}` is not known here", suggestion(value, known)
+        return "E111", said(value) + MISFIT, _words_or_number(complaint, "", known)
+    return "E111", f"`{value[:60]}` is not known here", _words_or_number(complaint, value, known)
+
+
+def _words_or_number(complaint: Complaint, word: str, known: list[str]) -> str:
+    """The nearest word, or every word, and what number may stand there as well."""
+    number = complaint.unit and f", or {complaint.unit.words} such as `{_first_example(complaint.unit)}`"
+    if len(known) == 1 and number:
+        return f"write `{known[0]}`{number}"
+    return suggestion(word, known) + (number or "")
 
 
 def _range(complaint: Complaint) -> str:

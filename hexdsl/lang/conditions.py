@@ -136,8 +136,8 @@ class Conditions:
         try:
             info.unit.accept(side.value)
         except PydanticCustomError as error:
-            message = re.sub(r"^(this|a whole number is wanted here)", f"`{info.name}`", error.message())
-            message += "" if message.startswith(f"`{info.name}` must") else " is a whole number"
+            wanted = error.message().endswith("wanted here")
+            message = f"`{info.name}`" + (" is a whole number" if wanted else error.message().removeprefix("this"))
             raise self._fail("E113", message, side.node.span, f"for example `{info.unit.example}`") from None
 
     def _same(self, left: Side, right: Side) -> None:

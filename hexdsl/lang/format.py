@@ -49,11 +49,12 @@ class _Line:
 def _layout(source: Source) -> str:
     lines = _sparing(_lines(source))
     runs = (list(run) for _, run in groupby(lines, key=lambda line: (line.depth, bool(line.name))))
-    return "".join(f"{line.written(_width(run))}\n" for run in runs for line in run)
+    return "".join(_aligned(run) for run in runs)
 
 
-def _width(run: list[_Line]) -> int:
-    return max(len(line.name) for line in run)
+def _aligned(run: list[_Line]) -> str:
+    width = max(len(line.name) for line in run)
+    return "".join(f"{line.written(width)}\n" for line in run)
 
 
 def _sparing(lines: Iterable[_Line]) -> Iterator[_Line]:

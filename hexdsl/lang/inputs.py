@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from hexdsl.ir.diagnostic import Span
@@ -13,7 +14,7 @@ from hexdsl.lang.draft import Draft
 from hexdsl.lang.evaluate import Place
 from hexdsl.lang.scope import Files, Module
 
-FILE_FIELDS = ("trace", "used", "peers", "data")
+FILE_FIELDS = ("used", "peers", "data")
 """Fields whose files the compiler reads later: they must exist, and the spec carries their digest."""
 
 
@@ -23,6 +24,8 @@ def read_inputs(draft: Draft, module: Module, files: Files) -> None:
         _config(draft, module, files)
     if draft.shape.model is Gpu and "profile" in draft.values:
         _profile(draft, module, files)
+    if "trace" in draft.shape.fields and "trace" in draft.values:
+        _trace(draft, module, files)
     for name in FILE_FIELDS:
         if name in draft.shape.fields and name in draft.values:
             _file(draft, name, module, files)
@@ -88,6 +91,23 @@ def _read_profile(data: bytes, name: str, span: Span, files: Files) -> Profile |
     except ValueError as error:
         files.report.error("E141", f"`{name}`: {error}", span, "`hexc profile` writes such a file")
         return None
+
+
+def _trace(draft: Draft, module: Module, files: Files) -> None:
+    """A trace gives the arrivals and lengths that the block leaves out; in its own place its digest stays."""
+    text, place = _path(draft.values["trace"]), draft.place.parts["trace"]
+    if text is None:
+        return
+    from hexdsl.lang.traces import LARGEST, fill  # few specs name a trace, and `check` must start quickly
+
+    located = files.locate(_owner(draft, "trace", module, files), text, place.span)
+    data = files.small(*located, place.span, LARGEST) if located else None
+    if located is None or data is None:
+        draft.put_bad("trace")
+        return
+    draft.values["trace"] = {"path": located[1], "sha256": hashlib.sha256(data).hexdigest()}
+    draft.place.parts["trace"] = Place(place.span)
+    fill(draft, data, located[1], place, files.report)
 
 
 def _file(draft: Draft, name: str, module: Module, files: Files) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from types import MappingProxyType
 
 SPACES = frozenset("\u00a0\u2002\u2003\u2009\u200a\u202f\u3000\ufeff\u200b")
@@ -26,3 +27,19 @@ LOOKALIKES = MappingProxyType(
         "\uff1a": "=",
     }
 )
+
+
+def meant(char: str) -> str | None:
+    """The ASCII text that a character stands for; None where it stands for nothing."""
+    plain = unicodedata.normalize("NFKC", char)
+    return LOOKALIKES.get(char) or (plain if plain != char and plain.isascii() else None)
+
+
+def advice(char: str) -> str | None:
+    """What to write for a character that a spec may not have outside strings and comments."""
+    if better := meant(char):
+        return f"write `{better}`"
+    if char.isascii() or not char.isalnum():
+        return None
+    name = unicodedata.name(char, "no letter of a name").lower()
+    return f"it is the {name}; names are of `a` to `z`, `A` to `Z`, digits and `_`"

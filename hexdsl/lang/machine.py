@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -12,8 +11,9 @@ from pydantic import ValidationError
 from hexdsl.ir.base import Ir
 from hexdsl.ir.diagnostic import Diagnostic, SpecError
 from hexdsl.ir.spec import Spec
-from hexdsl.lang.complaints import Complaint, Loc, say
+from hexdsl.lang.complaints import Loc
 from hexdsl.lang.semantics import problems
+from hexdsl.lang.written import NoJson, complained, parse_json, path_of
 
 MOST = 20
 """Errors that are told at once."""
@@ -25,54 +25,34 @@ FORMAT_VERSION = "1.0"
 def read_json(text: str, name: str) -> Spec:
     """The spec of a JSON text; `name` is what messages call it.  Raises SpecError (E160)."""
     try:
-        data = json.loads(text, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        reason = f"{error.msg} in line {error.lineno}"
-        raise SpecError([Diagnostic("E160", f"`{name}` is not JSON: {reason}", (), FORMAT_HELP)]) from None
-    except (ValueError, RecursionError):
-        reason = "it holds NaN, an infinity or a very long number, or is nested too deep"
-        raise SpecError([Diagnostic("E160", f"`{name}` is not usable JSON: {reason}", (), FORMAT_HELP)]) from None
+        data = parse_json(text)
+    except NoJson as error:
+        raise SpecError([Diagnostic("E160", f"`{name}` is not JSON: {error}", (), FORMAT_HELP)]) from None
     try:
         spec = Spec.model_validate(data)
     except ValidationError as error:
-        found = (_complaint(dict(e)) for e in error.errors(include_url=False))
+        found = (_diagnostic(*complained(e, data)) for e in error.errors(include_url=False))
         raise SpecError(tuple(islice(dict.fromkeys(found), MOST))) from None
-    if wrong := tuple(islice(dict.fromkeys(_wrong(spec)), MOST)):
+    if wrong := tuple(islice(dict.fromkeys(_wrong(spec, data)), MOST)):
         raise SpecError(wrong)
     return spec
 
 
-def _no_constant(text: str) -> None:
-    raise ValueError(text)
+def _diagnostic(place: str, message: str, help_: str | None) -> Diagnostic:
+    return Diagnostic("E160", (f"`{place}`: " if place else "") + message, (), help_ or FORMAT_HELP)
 
 
-def _complaint(error: dict[str, Any]) -> Diagnostic:
-    complaint = Complaint(error["type"], error["loc"], error["input"], error["msg"], error.get("ctx", {}), None)
-    _, message, help_ = say(complaint)
-    place = complaint.loc[:-1] if complaint.type in ("missing", "extra_forbidden") else complaint.loc
-    if complaint.type == "missing":
-        message = f"`{complaint.loc[-1]}` is missing"
-    # Help of the schemas is about the language, whose values carry units; only a nearest word helps here too.
-    suggested = help_ if help_ and help_.startswith(("did you mean", "one of")) else None
-    return _diagnostic(place, message, suggested)
-
-
-def _diagnostic(loc: Loc, message: str, help_: str | None) -> Diagnostic:
-    place = f"`{'.'.join(map(str, loc))}`: " if loc else ""
-    return Diagnostic("E160", place + message, (), help_ or FORMAT_HELP)
-
-
-def _wrong(spec: Spec) -> Iterator[Diagnostic]:
+def _wrong(spec: Spec, data: Any) -> Iterator[Diagnostic]:
     if spec.format_version != FORMAT_VERSION:
-        yield _diagnostic(("format_version",), f"this version of hexc reads format {FORMAT_VERSION}", None)
+        yield _diagnostic("format_version", f"this version of hexc reads format {FORMAT_VERSION}", None)
     for loc, record in _records((), spec):
         for problem in problems(record):
-            yield _diagnostic((*loc, *problem.loc), problem.message, problem.help)
+            yield _diagnostic(path_of((*loc, *problem.loc), data), problem.message, problem.help)
     for field in ("workflows", "clusters", "models", "workloads", "gpus"):
         names: list[str] = [record.name for record in getattr(spec, field)]
         for i, name in enumerate(names):
             if name in names[:i]:
-                yield _diagnostic((field, i, "name"), f"`{name}` is declared twice", "give one of them another name")
+                yield _diagnostic(f"{field}.{i}.name", f"`{name}` is declared twice", "give one of them another name")
 
 
 def _records(loc: Loc, value: Any) -> Iterator[tuple[Loc, Ir]]:

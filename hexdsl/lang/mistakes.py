@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 
 from hexdsl.grammar.load import MAX_DEPTH, MAX_OPERATORS, TooDeep
 from hexdsl.ir.diagnostic import Diagnostic, Label
-from hexdsl.lang.lookalikes import LOOKALIKES, SPACES
+from hexdsl.lang import marks
 from hexdsl.lang.scan import CLOSER, CONTINUES, OPERATORS, Piece, pieces, shortened
 from hexdsl.lang.spot import Finding, Spot
 from hexdsl.lang.units import UnitError, quantity
 
-FOREIGN = MappingProxyType({"&": "write `and`", "|": "write `or`", "!": "write `not`, or `!=` to compare"})
 VALUES = frozenset({"NUMBER", "QUANTITY", "MONEY", "STRING", "NAME"})
 STATEMENTS = frozenset({"LET", "PARAM", "IMPORT", "MAXIMIZE", "MINIMIZE"})
 
@@ -36,63 +36,6 @@ def _too_deep(spot: Spot, problem: TooDeep) -> Finding:
         return spot.finding("S080", f"brackets are nested deeper than {MAX_DEPTH}")
     help = "name parts of it with `let`"
     return spot.finding("S081", f"a value with more than {MAX_OPERATORS} operators", help)
-
-
-# Characters that begin nothing.
-
-
-def _open_string(spot: Spot) -> Finding | None:
-    if spot.kind or spot.here.text != '"':
-        return None
-    return spot.finding("S002", "this string has no closing quote", 'close it with `"` on the same line')
-
-
-def _single_quotes(spot: Spot) -> Finding | None:
-    if spot.kind or spot.here.text != "'":
-        return None
-    text = re.match(r"'([^']*)'", spot.lines[spot.line - 1][spot.column - 1 :])
-    return spot.finding("S003", "strings take double quotes", f'write `"{shortened(text[1]) if text else "..."}"`')
-
-
-def _semicolon(spot: Spot) -> Finding | None:
-    if spot.kind or spot.here.text != ";":
-        return None
-    return spot.finding("S004", "`;` ends nothing here", "statements end with the line; inside braces also with `,`")
-
-
-def _foreign_operator(spot: Spot) -> Finding | None:
-    """`&&`, `||`, `!`, `=<`, `=>`, `**`, `+=` and their like."""
-    if not spot.kind and spot.here.text in FOREIGN:
-        width = 2 if spot.lines[spot.line - 1][spot.column - 1 :].startswith(spot.here.text * 2) else 1
-        mark = Piece(spot.here.text * width, spot.line, spot.column)
-        return spot.finding("S020", f"there is no operator `{mark.text}`", FOREIGN[spot.here.text], mark)
-    last = spot.last
-    if last is None or not spot.touches(last) or last.text + spot.here.text not in TWO_MARKS:
-        return None
-    mark = Piece(last.text + spot.here.text, spot.line, last.column)
-    return spot.finding("S020", f"there is no operator `{mark.text}`", TWO_MARKS[mark.text], mark)
-
-
-TWO_MARKS = MappingProxyType(
-    {
-        "=<": "write `<=`",
-        "=>": "write `>=` to compare, `->` for a flow",
-        "===": "write `==`",
-        "<>": "write `!=`",
-        "**": "write the product out",
-        **{f"{sign}=": "a name is set once; write `name = value`" for sign in "+-*/"},
-    }
-)
-
-
-def _odd_character(spot: Spot) -> Finding | None:
-    if spot.kind:
-        return None
-    char = spot.here.text
-    if char in SPACES:
-        return spot.finding("S015", "this is not an ordinary space", "delete it, or write an ordinary one")
-    better = LOOKALIKES.get(char)
-    return spot.finding("S015", f"`{char}` means nothing here", f"write `{better}`" if better else None)
 
 
 # Numbers and units.
@@ -299,6 +242,17 @@ def _wants_body(spot: Spot) -> bool:
     return "LBRACE" in spot.accepts and not spot.accepts & {"NUMBER", "_NL"} and len(spot.statement) > 1
 
 
+def _missing_opener(spot: Spot) -> Finding | None:
+    """`nodes box gpus = 8`."""
+    words = spot.statement
+    if spot.kind != "EQUAL" or len(words) != 3 or not all(word.is_word for word in words):
+        return None
+    block, field = f"{words[0].text} {words[1].text}", words[2]
+    message = f"a `{{` is missing before `{shortened(field.text)}`"
+    help = f"write `{shortened(block)} {{ {shortened(field.text)} = ... }}`"
+    return replace(spot.finding("S016", message, help, field), lacking=1)
+
+
 def _missing_equals(spot: Spot) -> Finding | None:
     """`memory 80GB`."""
     if spot.kind not in {"NUMBER", "QUANTITY", "MONEY"} or len(spot.statement) != 1 or "EQUAL" not in spot.accepts:
@@ -370,14 +324,14 @@ def _wanted(accepts: frozenset[str]) -> str:
 
 
 RECOGNISERS: tuple[Recogniser, ...] = (
-    _open_string,
-    _single_quotes,
-    _semicolon,
+    marks.open_string,
+    marks.single_quotes,
+    marks.semicolon,
     _comment,
     _spaced_unit,
     _bad_number,
-    _foreign_operator,
-    _odd_character,
+    marks.foreign_operator,
+    marks.odd_character,
     _wrong_closer,
     _open_bracket,
     _open_brace,
@@ -388,6 +342,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     _set_or_compare,
     _chained,
     _brace_below,
+    _missing_opener,
     _no_body,
     _missing_equals,
     _missing_comma,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,6 @@ def _names(part: Any) -> Iterator[str]:
         for inner in part:
             yield from _names(inner)
     elif isinstance(part, nodes.Node):
-        for field in fields(part):
-            if field.name != "type":
-                yield from _names(getattr(part, field.name))
+        for name in part.FIELDS:
+            if name != "type":
+                yield from _names(getattr(part, name))

@@ -12,14 +12,13 @@ import lark
 
 from hexdsl.grammar.load import TooDeep, parser
 from hexdsl.ir.diagnostic import Diagnostic, Label
+from hexdsl.lang.lookalikes import meant
 from hexdsl.lang.mistakes import tell
 from hexdsl.lang.scan import CLOSER, CLOSERS, pieces
 from hexdsl.lang.source import Source
 from hexdsl.lang.spot import Finding, Spot
 from hexdsl.lang.strings import unknown_escapes
-
-FAILURES = (lark.UnexpectedInput, TooDeep)
-"""What parsing raises."""
+from hexdsl.lang.syntax import FAILURES
 
 AT_MOST = 20
 READ_AGAIN = 2_000_000
@@ -80,15 +79,16 @@ def _mend(lines: list[str], finding: Finding, spot: Spot) -> None:
 
 def _skeletons(finding: Finding, spot: Spot) -> list[str]:
     """The braces of the finding's lines that have no partner there, on the last of them; the others empty."""
-    opened = closed = 0
+    opened, closed = finding.lacking, 0
     in_string = False  # an open one: a brace in it is real only where it closes its own line's
     for piece in pieces(spot.lines, finding.first, finding.last):
         in_string |= piece.text == '"'
-        if piece.text == "{" and not in_string:
+        text = meant(piece.text) or piece.text  # what only looks like a brace was meant as one
+        if text == "{" and not in_string:
             opened += 1
-        elif piece.text == "}" and opened:
+        elif text == "}" and opened:
             opened -= 1
-        elif piece.text == "}" and not in_string:
+        elif text == "}" and not in_string:
             closed += 1
     closed = min(closed, spot.braces_before(finding.first))
     net = opened - closed

@@ -17,7 +17,7 @@ from hexdsl.lang.draft import Draft
 from hexdsl.lang.evaluate import Evaluator, Value
 from hexdsl.lang.inputs import read_inputs
 from hexdsl.lang.parameters import Parameters, in_force, unused
-from hexdsl.lang.scope import BAD, Entry, Files, Module, Report, blocks_of, hint, look_up
+from hexdsl.lang.scope import BAD, Entry, Files, Module, Report, hint, look_up
 from hexdsl.lang.semantics import problems
 from hexdsl.lang.shape import shape_of
 from hexdsl.lang.source import Source, read_source, text_of
@@ -91,7 +91,7 @@ class _Resolver:
         outside = Parameters(root, self.files, self.evaluator)
         outside.read(options.params)
         outside.define(options.defines)
-        records = [self._value(entry) for entry in blocks_of(root, KINDS)]
+        records = [self._value(entry) for entry in root.entries.values() if entry.kind in KINDS]
         for entry in root.entries.values():
             self._value(entry)
         targets = self._targets(root)

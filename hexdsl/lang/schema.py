@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from hexdsl.ir.base import Ir
+from hexdsl.ir.base import Ir, field_unit
+from hexdsl.ir.quantity import COUNT, REAL, SHARE, WHOLE, Unit
 from hexdsl.ir.spec import KINDS, Spec
+from hexdsl.ir.spec.common import IDENTIFIER
 from hexdsl.ir.spec.target import Target
+from hexdsl.ir.values import kind_words
+from hexdsl.lang.complaints import header
 from hexdsl.lang.shape import FieldShape, shape_of
 from hexdsl.lang.units import show
 
-DOCUMENTED: dict[str, type[Ir]] = KINDS | {"target": Target}
+DOCUMENTED: dict[str, type[Ir]] = {**KINDS, "target": Target}
 
 
 def schema_markdown(kind: str | None = None) -> str:
@@ -34,8 +38,7 @@ def _kind(name: str, model: type[Ir]) -> Iterator[str]:
     yield _first_line(model)
     yield ""
     yield from _table(model)
-    metrics = shape_of(model).metrics
-    if metrics:
+    if metrics := shape_of(model).metrics:
         yield "Rules and objectives may name:"
         yield ""
         yield "| name | unit | meaning |"
@@ -43,9 +46,9 @@ def _kind(name: str, model: type[Ir]) -> Iterator[str]:
         for m in metrics:
             form = f"p95({m.name})" if m.stats else f"{m.name}({m.parts[0]})" if m.parts else m.name
             chosen = " (chosen by the compiler)" if m.decision else ""
-            yield f"| `{form}` | {m.unit.example} | {m.description}{chosen} |"
+            yield f"| `{form}` | {_measure(m.unit)} | {m.description}{chosen} |"
         yield ""
-    yield from _sub_blocks(model)
+    yield from _sub_blocks(model, "")
 
 
 def _table(model: type[Ir]) -> Iterator[str]:
@@ -55,21 +58,22 @@ def _table(model: type[Ir]) -> Iterator[str]:
     yield "| field | value | default | meaning |"
     yield "|---|---|---|---|"
     for field in fields:
-        yield f"| `{field.written}` | {_value(field, model)} | {_default(field, model)} | {_cell(field.description)} |"
+        cells = (_value(field, model), _default(field, model), field.description)
+        yield f"| `{field.written}` | {' | '.join(_cell(c) for c in cells)} |"
     yield ""
 
 
-def _sub_blocks(model: type[Ir]) -> Iterator[str]:
+def _sub_blocks(model: type[Ir], within: str) -> Iterator[str]:
     for field in shape_of(model).fields.values():
         if field.block is None or field.block is Target:
             continue
-        named = " NAME" if "name" in field.block.model_fields else ""
-        yield f"### `{field.written}{named} {{ ... }}`"
+        place = f" in `{within}`" if within else ""
+        yield f"### `{header(field)} {{ ... }}`{place}"
         yield ""
-        yield field.description[:1].upper() + field.description[1:] + "."
+        yield field.description[:1].upper() + field.description[1:] + "." + _takes(field.block)
         yield ""
         yield from _table(field.block)
-        yield from _sub_blocks(field.block)
+        yield from _sub_blocks(field.block, field.written)
     for name in ("links", "edges"):
         if shape_of(model).takes(name):
             yield "### `a <-> b { ... }`" if name == "links" else "### `a -> b { ... }`"
@@ -79,52 +83,110 @@ def _sub_blocks(model: type[Ir]) -> Iterator[str]:
             yield from _table(shape_of(model).member(name))
 
 
+def _takes(model: type[Ir]) -> str:
+    names = get_args(model.model_fields["name"].annotation) if "name" in model.model_fields else ()
+    named = f" NAME is {_words(names)}." if names else ""
+    return named + (" Its own rules may stand in it." if shape_of(model).takes("rules") else "")
+
+
 def _value(field: FieldShape, model: type[Ir]) -> str:
+    """What may stand behind `name =`."""
     if field.reference is not None:
-        return f"a `{getattr(field.reference, 'KIND', '')}`"
-    if field.unit is not None:
-        return f"{field.unit.words}, such as `{field.unit.example}`"
-    return _cell(_words(model.model_fields[field.name].annotation))
+        return f"a `{field.kinds[0]}`"
+    if field.condition:
+        return "a condition"
+    info = model.model_fields[field.name]
+    return ", or ".join(_forms(info.annotation, tuple(info.metadata)))
 
 
-def _words(annotation: Any) -> str:
-    from typing import get_args, get_origin
-
-    args = [a for a in get_args(annotation) if a is not type(None)]
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        kind = annotation.model_fields.get("kind")
-        return _words(kind.annotation) if kind else "a value"
-    if str(get_origin(annotation)) == "typing.Literal":
-        return ", ".join(f"`{a}`" for a in args)
-    if annotation in (str, bool, int, float):
-        return {str: "a string", bool: "`true` or `false`", int: "a whole number", float: "a number"}[annotation]
+def _forms(annotation: Any, metadata: tuple[Any, ...] = ()) -> tuple[str, ...]:
+    """The forms of a type's values, words first and each once."""
+    unit = next((m for m in metadata if isinstance(m, Unit)), None)
+    if unit is not None:
+        return (_measure(unit),)
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _forms(arguments[0], annotation.__metadata__)
+    if get_origin(annotation) is Literal:
+        return (_words(arguments),)
     if get_origin(annotation) is tuple:
-        return "a list: " + _words(args[0])
+        return (f"a list, each item {_forms(arguments[0])[0]}",)
     if get_origin(annotation) is dict:
-        return "`{ name = value }`"
-    if getattr(annotation, "__metadata__", None):
-        return _words(args[0])
-    return ", ".join(dict.fromkeys(_words(a) for a in args if not _is_metadata(a))) or "a condition"
+        return (f"`{{ name = ... }}`, each {' or '.join(_forms(arguments[1]))}",)
+    if arguments:
+        return _alternatives(arguments)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _record(annotation)
+    return ("a name" if any(getattr(m, "pattern", None) == IDENTIFIER for m in metadata) else PLAIN_FORMS[annotation],)
 
 
-def _is_metadata(value: Any) -> bool:
-    return not (isinstance(value, type) or hasattr(value, "__origin__") or hasattr(value, "__args__"))
+PLAIN_FORMS = {str: "a string", bool: "`true` or `false`", int: "a whole number", float: "a number"}
+
+
+def _alternatives(members: Iterable[Any]) -> tuple[str, ...]:
+    """The forms of a union; those that are one word or call are listed together."""
+    forms = [form for member in members if member is not type(None) for form in _forms(member)]
+    listed = [form for form in forms if form.startswith("`")]
+    return tuple(filter(None, (", ".join(listed), *(form for form in forms if form not in listed))))
+
+
+def _record(model: type[BaseModel]) -> tuple[str, ...]:
+    """How a record is written: in a form of its own, or as words with their arguments."""
+    if form := getattr(model, "FORM", ""):
+        return (form,)
+    if hasattr(model, "READ"):
+        return ()
+    words = kind_words(model)
+    arguments = ", ".join(_argument(model, name) for name in model.model_fields if name != "kind")
+    if not arguments:
+        return (_words(words),)
+    if len(words) == 1:
+        return (f"`{words[0]}({arguments})`",)
+    return (f"{_words(words)}, each also as `{words[0]}({arguments})`",)
+
+
+def _argument(model: type[BaseModel], name: str) -> str:
+    info, unit = model.model_fields[name], field_unit(model, name)
+    if not info.is_required() and info.default is not None:
+        return f"{name} = {_shown(info.default, unit)}"
+    return f"{name} = {unit.example.partition(' or ')[0] if unit else '...'}"
+
+
+def _measure(unit: Unit) -> str:
+    """The words of a unit, with examples where they show how it is written."""
+    if unit in (COUNT, WHOLE, REAL):
+        return unit.words
+    return f"{unit.words}, such as {' or '.join(f'`{example}`' for example in unit.example.split(' or '))}"
+
+
+def _words(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
 
 
 def _default(field: FieldShape, model: type[Ir]) -> str:
-    default = model.model_fields[field.name].default
-    extra = model.model_fields[field.name].json_schema_extra
-    if field.required or default is PydanticUndefined:
+    info = model.model_fields[field.name]
+    extra = info.json_schema_extra
+    if field.required or info.default is PydanticUndefined:
         return "required"
+    if info.default is None or info.default in ((), {}):
+        return "none"
     if isinstance(extra, dict) and ("example" in extra or "pin" in extra):
         return f"`{extra.get('example') or str(extra['pin']).partition(' = ')[2]}`"
-    if default is None or default in ((), {}):
-        return ""
-    if isinstance(default, Ir):
-        return f"`{getattr(default, 'kind', 'as below')}`"
-    if field.unit is not None and isinstance(default, float):
-        return f"`{show(default, field.unit.dims[0])}`"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    shown = _shown(info.default, field.unit)
+    return f'`"{shown}"`' if field.prose else f"`{shown}`"
+
+
+def _shown(value: Any, unit: Unit | None) -> str:
+    """A default as a spec would write it."""
+    if isinstance(value, Ir):
+        return str(getattr(value, "kind", "{ }"))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if unit is SHARE and isinstance(value, float):
+        return f"{100 * value:g}%"
+    if unit is not None and isinstance(value, (int, float)):
+        return show(value, unit.dims[-1])
+    return str(value)
 
 
 def _first_line(model: type[Ir]) -> str:

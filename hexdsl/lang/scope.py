@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
-from importlib.resources import files
 from pathlib import Path
 
-from hexdsl.ir.diagnostic import Diagnostic, Label, Span, SpecError, UsageError
+from hexdsl.ir.diagnostic import Diagnostic, Label, Span, SpecError
 from hexdsl.ir.spec import KINDS
 from hexdsl.ir.values import nearest, suggestion
 from hexdsl.lang import nodes
 from hexdsl.lang.shape import shape_of
-from hexdsl.lang.source import Source, read_bytes, read_source
+from hexdsl.lang.source import Source, check_regular, read_bytes, read_source
 from hexdsl.lang.syntax import parse
 
 CATALOG = "std/"
@@ -101,6 +100,12 @@ class Module:
             return self.entries[name]
         return next((m.entries[name] for m in self.open_imports if name in m.entries), None)
 
+    def home(self, name: str) -> Module | None:
+        """The file that declares a name and that this one imports, itself or through others."""
+        imported = (*self.open_imports, *self.aliases.values())
+        found = next((m for m in imported if name in m.entries), None)
+        return found or next(filter(None, (m.home(name) for m in imported)), None)
+
     def declared(self) -> Iterator[tuple[str, Entry]]:
         """Every name that may be used here, as it is written here, and what it means."""
         yield from self.entries.items()
@@ -113,7 +118,7 @@ class Module:
 @cache
 def shipped_folder() -> Path:
     """The folder of the shipped catalog."""
-    return Path(str(files("hexdsl.std"))).resolve()
+    return Path(__file__).parents[1].joinpath("std").resolve()
 
 
 _SHIPPED_BLOCK = re.compile(r"^(?:gpu|model) (\w+)(?: : \w+)? \{", re.MULTILINE)
@@ -152,12 +157,22 @@ def look_up(names: tuple[str, ...], spans: tuple[Span, ...], module: Module, rep
     entry = other.entries.get(name)
     if entry is None and name not in other.broken:
         help_ = suggestion(name, other.entries) if other.entries else "the file declares nothing"
+        help_ = _behind(name, other) or help_
         report.error("E020", f"`{alias}` has no `{name}`", spans[1], help_)
     return entry
 
 
+def _behind(name: str, module: Module) -> str:
+    """Help for a name that an imported file has from another file; empty where that is not so."""
+    home = module.home(name)
+    return f"it is declared in `{home.source.name}`: import that file here as well" if home else ""
+
+
 def hint(name: str, module: Module, kind: str = "", but: str = "") -> str:
     """Help for a name that is not there: the nearest declared name (of a kind; not `but`), or how to declare it."""
+    behind = next(filter(None, (_behind(name, m) for m in module.open_imports)), "")
+    if behind:
+        return behind
     known = sorted(n for n, entry in module.declared() if kind in ("", entry.kind) and n != but)
     close = nearest(name, known) or next((n for n in known if n.partition(".")[2] == name), None)
     if close:
@@ -306,7 +321,7 @@ class Files:
 
     def _read(self, path: Path, name: str, span: Span) -> Source | None:
         try:
-            _check_regular(path, name)
+            check_regular(path, name)
             return read_source(path, name)
         except SpecError as error:
             self._unreadable(error, name, span)
@@ -336,23 +351,23 @@ class Files:
             return None
         return path, path.relative_to(inside).as_posix() if inside == self.root else path.as_posix()
 
-    def small(self, path: Path, name: str, span: Span) -> bytes | None:
+    def small(self, path: Path, name: str, span: Span, most: int = MAX_INPUT) -> bytes | None:
         """The bytes of an input file that is read now; None (and a message) where it cannot be read."""
         try:
-            _check_regular(path, name)
-            data = read_bytes(path, name, MAX_INPUT + 1)
+            check_regular(path, name)
+            data = read_bytes(path, name, most + 1)
         except SpecError as error:
             self._unreadable(error, name, span)
             return None
-        if len(data) > MAX_INPUT:
-            self.report.error("E003", f"`{name}` is larger than {MAX_INPUT // 10**6} MB", span, "name the right file")
+        if len(data) > most:
+            self.report.error("E003", f"`{name}` is larger than {most // 10**6} MB", span, "name the right file")
             return None
         return data
 
     def digest(self, path: Path, name: str, span: Span) -> str | None:
         """The SHA-256 of an input file that is read later; None (and a message) where it cannot be read."""
         try:
-            _check_regular(path, name)
+            check_regular(path, name)
             read_bytes(path, name, 0)
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -363,18 +378,8 @@ class Files:
         return None
 
 
-def _check_regular(path: Path, name: str) -> None:
-    """Raises UsageError (E003) for a pipe or a device, which might never end."""
-    try:
-        unending = path.exists() and not (path.is_file() or path.is_dir())
-    except OSError:
-        return  # Reading it says why.
-    if unending:
-        raise UsageError([Diagnostic("E003", f"`{name}` is not a regular file")])
-
-
 def _missing_help(name: str) -> str:
-    shipped = sorted(f.name for f in files("hexdsl.std").iterdir() if f.name.endswith(".hex"))
+    shipped = sorted(f.name for f in shipped_folder().glob("*.hex"))
     if name.startswith(CATALOG):
         return suggestion(name, (CATALOG + s for s in shipped))
     return "paths are relative to the file that names them; `std/` is the shipped catalog"
@@ -391,8 +396,3 @@ def _kind_help(kind: str) -> str:
 def _label_name(block: nodes.Block) -> str:
     label = block.labels[0]
     return label.name if isinstance(label, nodes.Name) else label.value
-
-
-def blocks_of(module: Module, kinds: Mapping[str, object]) -> Iterator[Entry]:
-    """The file's own blocks of some kinds, in the order in which they were written."""
-    return (e for e in module.entries.values() if e.kind in kinds)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from hexdsl.ir.base import Ir
-from hexdsl.ir.spec.agentic import Agentic
-from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.common import IDENTIFIER
-from hexdsl.ir.spec.model import Model
-from hexdsl.ir.spec.workload import Workload
 from hexdsl.ir.values import suggestion
 from hexdsl.lang.complaints import NAME_HELP
+
+if TYPE_CHECKING:
+    from hexdsl.ir.spec.agentic import Agentic
+    from hexdsl.ir.spec.cluster import Cluster
+    from hexdsl.ir.spec.model import Model
+    from hexdsl.ir.spec.workload import Workload
 
 LONGEST_NAME = 64
 
@@ -34,16 +37,22 @@ def problems(record: Ir) -> Iterator[Problem]:
     name = getattr(record, "name", "")
     if not re.fullmatch(IDENTIFIER, name) or len(name) > LONGEST_NAME:
         yield Problem("E105", f"`{name[:LONGEST_NAME]}` cannot be a name", ("name",), NAME_HELP)
-    if isinstance(record, Cluster):
-        yield from _cluster(record)
-    if isinstance(record, Model):
-        yield from _model(record)
-    if isinstance(record, Workload):
-        yield from _shares(("classes",), [*record.classes.values(), *(c.share for c in record.class_)])
-    if isinstance(record, Agentic):
-        yield from _shares(("tenant",), [t.share or 0.0 for t in record.tenant])
+    if check := CHECKS.get(getattr(type(record), "KIND", "")):
+        yield from check(record)
     if hasattr(record, "ENDPOINTS"):
         yield from _flows(record)
+
+
+def _workload(load: Workload) -> Iterator[Problem]:
+    yield from _shares(("classes",), [*load.classes.values(), *(c.share for c in load.class_)])
+    for name, given in (("columns", bool(load.columns)), ("speed", load.speed != 1)):
+        if given and load.trace is None:
+            message = f"`{name}` is about a trace, and there is none"
+            yield Problem("E102", message, (name,), 'add `trace = file("NAME")`')
+
+
+def _agentic(graph: Agentic) -> Iterator[Problem]:
+    yield from _shares(("tenant",), [t.share or 0.0 for t in graph.tenant])
 
 
 def _shares(loc: tuple[str, ...], shares: list[float]) -> Iterator[Problem]:
@@ -72,6 +81,10 @@ def _cluster(cluster: Cluster) -> Iterator[Problem]:
                 "keep one of them",
             )
         seen.add(ends)
+    regions = {r.name for r in cluster.region}
+    for i, nodes in enumerate(cluster.nodes):
+        if nodes.region is not None and regions:
+            yield from _ends(("nodes", i, "region"), nodes.region, regions, "E130", "the cluster")
     for i, within in enumerate(cluster.within):
         yield from _ends(("within", i, "name"), within.name, groups, "E130", "the cluster")
 
@@ -115,3 +128,9 @@ def _endpoints(record: Any) -> Iterator[str]:
             yield from (v.name for v in value)
         else:
             yield name
+
+
+CHECKS: Mapping[str, Callable[[Any], Iterator[Problem]]] = MappingProxyType(
+    {"cluster": _cluster, "model": _model, "workload": _workload, "agentic": _agentic}
+)
+"""What is checked of each kind of block, by its word."""

@@ -151,7 +151,7 @@ def _words(annotation: Any) -> Iterator[str]:
     if get_origin(annotation) is Literal:
         yield from (a for a in get_args(annotation) if isinstance(a, str))
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        kind = annotation.model_fields.get("kind")
+        kind = None if hasattr(annotation, "READ") else annotation.model_fields.get("kind")
         yield from _words(kind.annotation) if kind else ()
     else:
         for inner in get_args(annotation):

@@ -81,3 +81,13 @@ def read_bytes(path: Path, name: str, most: int) -> bytes:
 
 def _unfit(code: str, message: str, help: str) -> SpecError:
     return SpecError([Diagnostic(code, message, help=help)])
+
+
+def check_regular(path: Path, name: str) -> None:
+    """Raises UsageError (E003) for a pipe or a device, which might never end."""
+    try:
+        unending = path.exists() and not (path.is_file() or path.is_dir())
+    except OSError:
+        return  # Reading it says why.
+    if unending:
+        raise UsageError([Diagnostic("E003", f"`{name}` is not a regular file")])

@@ -13,12 +13,16 @@ from hexdsl.lang.source import Source
 
 @dataclass(frozen=True)
 class Finding:
-    """One mistake and the lines that it spoils.  After a final one the rest of the text tells nothing."""
+    """One mistake and the lines that it spoils, which lack so many opening braces.
+
+    After a final one the rest of the text tells nothing.
+    """
 
     diagnostic: Diagnostic
     first: int
     last: int
     final: bool = False
+    lacking: int = 0
 
     @property
     def lines(self) -> range:

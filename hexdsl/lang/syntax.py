@@ -8,12 +8,14 @@ from typing import Any, cast
 
 import lark
 
-from hexdsl.grammar.load import parser
+from hexdsl.grammar.load import TooDeep, parser
 from hexdsl.ir.diagnostic import Span, SpecError
 from hexdsl.lang import nodes as n
-from hexdsl.lang.recover import FAILURES, bad_escapes, diagnose_all
 from hexdsl.lang.source import Source
-from hexdsl.lang.strings import unquote
+from hexdsl.lang.strings import unknown_escapes, unquote
+
+FAILURES = (lark.UnexpectedInput, TooDeep)
+"""What parsing raises."""
 
 SYNTAX_CODES = MappingProxyType(
     {
@@ -57,9 +59,13 @@ def parse(source: Source) -> n.Tree:
     try:
         raw = parser().parse(source.text + "\n")
     except FAILURES as failure:
+        from hexdsl.lang.recover import diagnose_all  # a sound spec starts without it
+
         raise SpecError(diagnose_all(source, failure)) from None
-    if problems := bad_escapes(source, _strings(raw)):
-        raise SpecError(problems)
+    if "\\" in source.text and (strings := [token for token in _strings(raw) if unknown_escapes(token)]):
+        from hexdsl.lang.recover import bad_escapes
+
+        raise SpecError(bad_escapes(source, strings))
     return n.Tree(source, _Builder(source.name).statements(raw.children))
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hexdsl.costs.overheads import DEFAULT_OVERHEADS
+from hexdsl.costs.profile import tpot_band
 from hexdsl.ir.spec.profile import Calibration, Errors
 from hexdsl.report import figures as say
 from hexdsl.report.estimate import plain_table
@@ -25,6 +26,9 @@ def calibration_text(found: Calibration, width: int | None) -> str:
     parts += [Text(f"\n{line}") for line in _doubts(found)]
     parts += [Text("\nErrors in percent on rows that were left out of the fit", "bold")]
     parts.append(Padding(_errors(found), (0, 0, 0, 2)))
+    band = tpot_band(found)
+    if band is not None:
+        parts.append(Text(f"\nWith this profile TPOT has a range of {say.percent(band)} up and down."))
     return rendered(Group(*parts), width, False)
 
 

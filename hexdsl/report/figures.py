@@ -9,6 +9,7 @@ from itertools import groupby
 
 from hexdsl.ir.plan import (
     Certificate,
+    Handover,
     Machine,
     Memory,
     Plan,
@@ -263,7 +264,7 @@ def alike(replicas: Sequence[Replica]) -> tuple[tuple[Replica, ...], ...]:
 
 def shape(replica: Replica) -> tuple[object, ...]:
     """What replicas of one kind have in common: layers, GPUs and memory per stage, and the batch."""
-    return (replica.max_batch, *((s.layers, s.gpu, s.tp, s.memory) for s in replica.stages))
+    return (replica.max_batch, replica.role, *((s.layers, s.gpu, s.tp, s.memory) for s in replica.stages))
 
 
 def model_of(plan: Plan) -> Model | None:
@@ -291,12 +292,28 @@ def idle_devices(machine: Machine, plan: Plan) -> tuple[str, ...]:
 
 
 def share_text(replicas: Sequence[Replica], plan: Plan) -> str:
-    """Share of the requests that some replicas get together; `-` before routes are planned."""
+    """Share of the requests that some replicas of one role get together; `-` before routes are planned."""
     total = sum(r.weight for r in plan.routes)
+    if replicas[0].role == "decode":
+        served = plan.served_req_per_s
+        return percent(sum(r.rate_req_per_s for r in replicas) / served) if served else "-"
     names = {r.name for r in replicas}
     return percent(sum(r.weight for r in plan.routes if r.replica in names) / total) if total else "-"
 
 
+def handover(h: Handover, plan: Plan) -> tuple[str, str]:
+    """From which replica to which, and what share of its requests in which form."""
+    held = {p.gpu: p.kv for p in plan.precision}
+    source = next(r for r in plan.replicas if r.name == h.source)
+    whole = FORMAT_BITS.get(held.get(source.stages[0].gpu, ""), h.bits)
+    form = f"compressed to {h.bits} bits" if h.bits < whole else "as it is"
+    return clean(f"{h.source} to {h.target}"), f"{percent(h.weight)} of its requests, the KV cache {form}"
+
+
+FORMAT_BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4, "fp4": 4}
+
+
 def names(replicas: Sequence[Replica]) -> str:
     """`r0`, or `r0 to r15`."""
-    return clean(replicas[0].name if len(replicas) == 1 else f"{replicas[0].name} to {replicas[-1].name}")
+    named = replicas[0].name if len(replicas) == 1 else f"{replicas[0].name} to {replicas[-1].name}"
+    return clean(named if replicas[0].role == "both" else f"{named} ({replicas[0].role})")

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hexdsl.ir.plan import Plan, Prediction, Replica
+from hexdsl.report import charts, plots, simulation
 from hexdsl.report import figures as say
 from hexdsl.report.drawing import COLOURS, drawing
 from hexdsl.report.topology import joins
@@ -47,6 +48,10 @@ def plan_html(plan: Plan) -> str:
         held=_held(plan),
         chart=range_chart,
         scaled=scaled,
+        played=simulation,
+        frame=charts,
+        latency_plots=plots.latency_plots(plan),
+        load_plots=tuple(plots.load_plots(plan)),
     )
 
 

@@ -1,4 +1,4 @@
-"""A plan as text: the view of `hexc plan`."""
+"""A plan as text: the views of `hexc plan` and `hexc simulate`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hexdsl.ir.plan import Plan, Prediction, Replica, RuleCheck, Stage
+from hexdsl.ir.plan import Plan, Prediction, Replica, RuleCheck, Simulation, Stage
 from hexdsl.report import figures as say
+from hexdsl.report import simulation as played
 
 PLAIN_WIDTH = 100
 """Columns where the output is no terminal, so that files and pipes always get the same bytes."""
@@ -20,12 +21,27 @@ LEAST_WIDTH = 40
 FIRST_OF_PAIR = 28
 BAR = 10
 PART_MARKS = ("█", "▓", "▒", "░")
+MOODS = {"bad": "bold red", "warn": "yellow", "good": "green"}
 RULED = Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 
 def plan_text(plan: Plan, width: int | None = None, color: bool = False) -> str:
     """What a person reads about a plan.  `width` is the terminal's columns, None where there is no terminal."""
     return rendered(Group(*_blocks(plan)), width, color)
+
+
+def simulation_text(plan: Plan, width: int | None = None, color: bool = False) -> str:
+    """The view of `hexc simulate`.  Raises ValueError for a plan that was not simulated."""
+    if plan.simulation is None:
+        raise ValueError("the plan was not simulated")
+    sections = (
+        ("Simulated", _simulated(plan)),
+        ("Beside the prediction", _departures(plan)),
+        ("Replicas", _loads(plan)),
+        ("Rules", _simulated_rules(plan.simulation)),
+        ("Notes", map(_text, plan.simulation.notes)),
+    )
+    return rendered(Group(headline(plan), *_sections(sections)), width, color)
 
 
 def rendered(view: RenderableType, width: int | None, color: bool) -> str:
@@ -41,22 +57,30 @@ def rendered(view: RenderableType, width: int | None, color: bool) -> str:
 
 
 def _blocks(plan: Plan) -> Iterator[RenderableType]:
-    sections: tuple[tuple[str, Iterable[RenderableType]], ...] = (
+    simulation = plan.simulation
+    sections = (
         ("Replicas", _replicas(plan)),
+        ("KV caches on their way", _pairs(say.handover(h, plan) for h in plan.handovers)),
         ("Precision", _precision(plan)),
         ("Predicted", _predictions(plan)),
         ("Rules", _rules(plan)),
+        ("Simulated", _simulated(plan)),
+        ("Rules, as simulated", _simulated_rules(simulation) if simulation else ()),
         ("How good it is", _certificates(plan)),
         ("Why", _pairs((f"{d.what}: {d.choice}", d.reason) for d in plan.decisions)),
         ("Defaults that shaped it", _defaults(plan)),
-        ("Notes", map(_text, plan.notes)),
+        ("Notes", map(_text, (*plan.notes, *(simulation.notes if simulation else ())))),
     )
     yield headline(plan)
+    yield from _sections(sections)
+    yield Text(f"\n{_footer(plan)}", "dim")
+
+
+def _sections(sections: Iterable[tuple[str, Iterable[RenderableType]]]) -> Iterator[RenderableType]:
     for title, items in sections:
         if shown := tuple(items):
             yield Text(f"\n{title}", "bold")
             yield Padding(Group(*shown), (0, 0, 0, 2))
-    yield Text(f"\n{_footer(plan)}", "dim")
 
 
 def headline(plan: Plan) -> Text:
@@ -172,8 +196,51 @@ def _rules(plan: Plan) -> Iterator[RenderableType]:
 
 
 def _verdict(rule: RuleCheck, plan: Plan) -> Text:
-    style = {"bad": "bold red", "warn": "yellow", "good": "green"}[say.mood(rule, plan)]
-    return Text(say.verdict(rule, plan), style)
+    return Text(say.verdict(rule, plan), MOODS[say.mood(rule, plan)])
+
+
+def _simulated(plan: Plan) -> Iterator[RenderableType]:
+    if plan.simulation is None:
+        return
+    run = plan.simulation
+    yield _text(played.runs_text(run))
+    latencies = ruled("latency", *played.STATS, right=played.STATS)
+    for name in played.LATENCIES:
+        latencies.add_row(name, *played.latency_cells(run, name))
+    yield latencies
+    others = ruled("figure", "mean", "from", "to", right=("mean", "from", "to"))
+    for line in played.figure_lines(run):
+        others.add_row(line.name, line.mean, line.low, line.high)
+    yield others
+
+
+def _departures(plan: Plan) -> Iterator[RenderableType]:
+    table = ruled("metric", "predicted", "simulated", "from", "to", "", right=("simulated", "from", "to"))
+    for found in played.departures(plan):
+        table.add_row(
+            _text(found.metric), found.predicted, found.simulated, *found.ends, Text(found.verdict, MOODS[found.mood])
+        )
+    if table.row_count:
+        yield table
+
+
+def _loads(plan: Plan) -> Iterator[RenderableType]:
+    columns = ("requests", "busy", "KV mean", "KV peak", "preempted")
+    table = ruled("replica", *columns, right=columns)
+    for name, *cells in played.load_rows(plan):
+        table.add_row(_bold(name), *cells)
+    if table.row_count:
+        yield table
+
+
+def _simulated_rules(run: Simulation) -> Iterator[RenderableType]:
+    table = ruled("line", "rule", "comes to", "limit", "", right=("line", "comes to", "limit"))
+    for rule in run.rules:
+        value, limit = ("-" if v is None else say.rough(v, rule.unit) for v in (rule.value, rule.limit))
+        verdict = Text(played.verdict(rule, run), MOODS[played.mood(rule, run)])
+        table.add_row(played.line_of(rule), _text(rule.text), value, limit, verdict)
+    if run.rules:
+        yield table
 
 
 def _certificates(plan: Plan) -> Iterator[RenderableType]:

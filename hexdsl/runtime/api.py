@@ -129,7 +129,7 @@ class ChatRequest(Request):
         return self.max_completion_tokens or self.max_tokens
 
 
-Kind = TypeVar("Kind", CompletionRequest, ChatRequest)
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def parse(body: bytes, kind: type[Kind]) -> Kind:

@@ -18,6 +18,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 Rank = Annotated[int, Field(ge=0)]
 Dtype = Literal["float32", "bfloat16", "float16"]
+Role = Literal["both", "prefill", "decode"]
+Bits = Literal[4, 8, 16, 32]
 
 
 class RuntimeFault(Exception):
@@ -81,10 +83,14 @@ class Limits(Ir):
 
 
 class EngineConfig(Ir):
-    """One replica: its stages in order, its KV pool, its limits and its HTTP address."""
+    """One replica: its stages in order, its KV pool, its limits and its HTTP address.
+
+    `role` is the half of the work that it begins with; a router may change it, and requests are what decides.
+    """
 
     format_version: Literal["1.0"]
     replica: str = Field(min_length=1)
+    role: Role = "both"
     model: ModelConfig
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     kv: KvConfig
@@ -120,23 +126,36 @@ class EngineConfig(Ir):
 
 
 class ReplicaConfig(Ir):
-    """Where the router finds a replica, and the share of the requests it gets (relative to the others' weights)."""
+    """Where the router finds a replica, and the share of the requests it gets (relative to others of its role).
+
+    `max_batch` and `step_tokens` are told to a replica of our own engine with its role; without them they stay.
+    """
 
     name: str = Field(min_length=1)
     url: str = Field(pattern=r"^https?://")
     weight: float = Field(gt=0)
+    role: Role = "both"
+    max_batch: Positive | None = None
+    step_tokens: Positive | None = None
 
 
-class RouterConfig(Ir):
-    """The endpoint of the service.  `max_queue` bounds the requests that are being answered at once."""
+class HandoverConfig(Ir):
+    """The share of a prefill replica's requests that a decode replica goes on with, and the bits of a KV value."""
 
-    format_version: Literal["1.0"]
-    host: str = "127.0.0.1"
-    port: Port
-    model: str
+    source: str
+    target: str
+    weight: float = Field(gt=0)
+    bits: Bits = 16
+
+
+class RoutingConfig(Ir):
+    """Who gets which requests.  It may change while the router runs.
+
+    A replica that prefills and has no handovers of its own shares its requests out by the weights of those that decode.
+    """
+
     replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
-    max_queue: Positive = 256
-    max_body_bytes: Positive = 1 << 20
+    handovers: tuple[HandoverConfig, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -144,8 +163,43 @@ class RouterConfig(Ir):
             raise ValueError("two replicas have the same name")
         return self
 
+    @model_validator(mode="after")
+    def _both_halves(self) -> Self:
+        roles = {replica.role for replica in self.replicas}
+        if len(roles & {"prefill", "decode"}) == 1:
+            raise ValueError("replicas that prefill need replicas that decode, and the other way round")
+        return self
 
-Config = TypeVar("Config", EngineConfig, RouterConfig)
+    @model_validator(mode="after")
+    def _handovers_join_halves(self) -> Self:
+        roles = {replica.name: replica.role for replica in self.replicas}
+        for h in self.handovers:
+            if (roles.get(h.source), roles.get(h.target)) != ("prefill", "decode"):
+                raise ValueError(f"a handover goes from a prefill to a decode replica, not {h.source} to {h.target}")
+        return self
+
+
+class RouterConfig(RoutingConfig):
+    """The endpoint of the service.  `max_queue` bounds the requests that are being answered at once.
+
+    With `protocol` "hexc" the replicas are our own engine: requests survive the loss of a replica in the middle of an
+    answer, and their KV moves between replicas.  With "openai" they are any servers with OpenAI's API.
+    """
+
+    format_version: Literal["1.0"]
+    host: str = "127.0.0.1"
+    port: Port
+    model: str
+    protocol: Literal["openai", "hexc"] = "openai"
+    max_queue: Positive = 256
+    max_body_bytes: Positive = 1 << 20
+
+    @property
+    def routing(self) -> RoutingConfig:
+        return RoutingConfig(replicas=self.replicas, handovers=self.handovers)
+
+
+Config = TypeVar("Config", bound=Ir)
 
 
 def read(path: Path, kind: type[Config]) -> Config:

@@ -66,7 +66,7 @@ class Hub:
         with contextlib.suppress(OSError, ValueError):
             token, _, rank = _read_line(peer).partition(" ")
             if hmac.compare_digest(token, self._token):
-                _keep_alive(peer)
+                keep_alive(peer)
                 self._peers[int(rank)] = peer
                 return
         peer.close()
@@ -104,7 +104,7 @@ class Line:
         self._on_lost = on_lost
         self._socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
         self._socket.sendall(f"{token} {rank}\n".encode())
-        _keep_alive(self._socket)
+        keep_alive(self._socket)
         threading.Thread(target=self._run, name="lifeline", daemon=True).start()
 
     def ask_to_stop(self) -> None:
@@ -141,7 +141,7 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
 
 
-def _keep_alive(peer: socket.socket) -> None:
+def keep_alive(peer: socket.socket) -> None:
     """A host that vanishes without closing is noticed after about 25 s."""
     peer.settimeout(None)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

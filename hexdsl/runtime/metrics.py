@@ -16,7 +16,7 @@ class Counter:
         self._sums = dict.fromkeys(values, 0)
 
     def add(self, amount: int = 1, value: str = "") -> None:
-        self._sums[value] += amount
+        self._sums[value] = self._sums.get(value, 0) + amount
 
     def lines(self) -> Iterator[str]:
         yield from _head(self.name, self.about, "counter")

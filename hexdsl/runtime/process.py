@@ -20,12 +20,16 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from hexdsl.runtime.checkpoint import Checkpoint, open_checkpoint
 from hexdsl.runtime.config import EngineConfig, RuntimeFault
 from hexdsl.runtime.engine import Engine
+from hexdsl.runtime.inside import Inside
+from hexdsl.runtime.kv_codec import DTYPES, bytes_of
+from hexdsl.runtime.kv_layout import held_by
 from hexdsl.runtime.lifeline import Hub, Line, Store
 from hexdsl.runtime.model import build
-from hexdsl.runtime.parallel import Team
+from hexdsl.runtime.mover import Mover, own_address, peers_of
+from hexdsl.runtime.parallel import Team, head_dim
 from hexdsl.runtime.pipe import pipe_for
 from hexdsl.runtime.rank import Rank
-from hexdsl.runtime.server import make_app
+from hexdsl.runtime.server import Replica, make_app, replica_of
 from hexdsl.runtime.stopping import Stopping
 from hexdsl.runtime.text import load_tokenizer, reader
 from hexdsl.runtime.web import Server, bind
@@ -96,7 +100,10 @@ class Process:
         sizes = f"{stage.part.weight_bytes / 1e6:.0f} MB weights, {stage.kv_bytes / 1e6:.0f} MB KV"
         print(f"{self.name}: layers {first}-{end - 1} of {config.model.name} ready ({sizes})", flush=True)
         last = index == len(config.stages) - 1
-        return Rank(stage, pipe_for(config, rank, checkpoint.config.hidden_size), last, rank == members.ranks[0])
+        here = own_address(self.host, int(os.environ["MASTER_PORT"]))
+        held = held_by(config, rank, checkpoint.config.num_key_value_heads)
+        mover = Mover(stage, held, rank, here, self.store)
+        return Rank(stage, pipe_for(config, rank, checkpoint.config.hidden_size), mover, last, rank == members.ranks[0])
 
     def _team(self, index: int) -> Team:
         """Every rank takes part in making every group, in the same order."""
@@ -152,9 +159,11 @@ def lead(process: Process, checkpoint: Checkpoint, listener: socket.socket) -> N
     # Two tokenizers: one may be used by one thread at a time, and the engine's thread decodes while others encode.
     tokenizer, decoder = load_tokenizer(config.model.folder), load_tokenizer(config.model.folder)
     hub = Hub(process.store, process.host, config.world, process.lost, stopping.ask)
-    engine = Engine(config, process.load(checkpoint), reader(decoder), checkpoint.end_tokens)
-    app = make_app(engine, tokenizer, checkpoint.config.vocab_size, process.gather())
-    server = Server(app)
+    rank = process.load(checkpoint)
+    engine = Engine(config, rank, reader(decoder), checkpoint.end_tokens)
+    rank.mover.on_notice = engine.heard
+    replica = replica_of(engine, tokenizer, checkpoint.config.vocab_size, process.gather())
+    server = Server(make_app(replica, inside(process, checkpoint, replica).routes()))
 
     def stop() -> None:
         hub.expect_the_end()
@@ -168,6 +177,19 @@ def lead(process: Process, checkpoint: Checkpoint, listener: socket.socket) -> N
     thread.join(LEAVE)
     if thread.is_alive() or not hub.wait(LEAVE):
         process.fail("the other ranks did not stop in time")
+
+
+def inside(process: Process, checkpoint: Checkpoint, replica: Replica) -> Inside:
+    """What other processes of the service may ask of rank 0."""
+    config, model = process.config, checkpoint.config
+    heads = model.num_key_value_heads
+    peers = peers_of(process.store, lambda rank: held_by(config, rank, heads), config.world)
+
+    def kv_bytes(tokens: int, bits: int) -> int:
+        shape = (tokens, 2, heads, head_dim(model))
+        return int(model.num_hidden_layers) * bytes_of(shape, DTYPES[config.model.dtype], bits)
+
+    return Inside(replica, peers, kv_bytes)
 
 
 def _listen(host: str, port: int) -> int:

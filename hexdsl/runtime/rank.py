@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from hexdsl.runtime.model import Stage
+from hexdsl.runtime.mover import Mover
 from hexdsl.runtime.pipe import Pipe
 from hexdsl.runtime.sampling import choose
 from hexdsl.runtime.step import Step
@@ -18,13 +19,19 @@ class Rank:
 
     stage: Stage
     pipe: Pipe
+    mover: Mover
     last: bool
     leader: bool
 
     def run(self, step: Step, incoming: Tensor | None) -> None:
-        if step.kind != "run":
+        self.mover.before(step)
+        if step.chunks:
+            self._compute(step, incoming)
+        else:
             self.pipe.forward(step, None)
-            return
+        self.mover.after(step)
+
+    def _compute(self, step: Step, incoming: Tensor | None) -> None:
         hidden = self.stage.hidden(step, incoming)
         if not self.last:
             self.pipe.forward(step, hidden)

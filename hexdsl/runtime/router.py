@@ -1,118 +1,101 @@
 """The endpoint of a service: `python -m hexdsl.runtime.router --config config/router.json`.
 
-Passes OpenAI's endpoints on to the replicas by weight, streams included.  A replica that cannot be reached or is
-full is passed over before the first byte.  Every answer names its replica in the header `x-hexc-replica`.
+Shares out the requests to OpenAI's endpoints by weight, streams included: to replicas of our own engine (`relaying`),
+or to any servers that speak OpenAI's API (`passing`).  Where replicas do one half of the work each, a request is first
+prefilled by one and then decoded by another.  A replica that cannot be reached or is full is passed over.  Every answer
+names its replica in the header `x-hexc-replica`, and in `x-hexc-prefill` who prefilled, as far as that is known when it
+begins.
+
+    GET /admin/routing    the routing as it is
+    PUT /admin/routing    another one: new requests go by it at once, and the config file has it for the next start
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import httpx
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from hexdsl.runtime.api import BadRequest
-from hexdsl.runtime.config import ReplicaConfig, RouterConfig, faults_to_exit, read
+from hexdsl.runtime.api import BadRequest, parse
+from hexdsl.runtime.client import make_client
+from hexdsl.runtime.config import RouterConfig, RoutingConfig, faults_to_exit, read
+from hexdsl.runtime.fleet import Fleet
 from hexdsl.runtime.metrics import CONTENT_TYPE, Counter, Gauge, render
-from hexdsl.runtime.routing import Wheel
+from hexdsl.runtime.passing import pass_on
+from hexdsl.runtime.relaying import relay
 from hexdsl.runtime.signals import on_stop_signal
-from hexdsl.runtime.web import HANDLERS, ApiKey, Server, bind, read_body, unless_gone
-
-CONNECT = 2.0
-"""Seconds for a replica to accept a connection, or to tell its health."""
-
-PASSED = ("content-type", "cache-control", "retry-after", "www-authenticate")
-"""Headers of a replica's answer that the client gets."""
-
-OVER = (429, 503)
-"""A replica that answers so is full or stopping: another one may have room."""
-
-REPLICA = "x-hexc-replica"
+from hexdsl.runtime.web import HANDLERS, ApiKey, Server, bind, read_body
 
 
 class Router:
     """The handlers; `busy` counts the requests that are being answered."""
 
-    def __init__(self, config: RouterConfig, client: httpx.AsyncClient) -> None:
-        self._config, self._client = config, client
-        self._wheel = Wheel(config.replicas)
+    def __init__(self, fleet: Fleet, path: Path | None = None) -> None:
+        self._fleet, self._path = fleet, path
         self.busy = 0
-        names = [replica.name for replica in config.replicas]
-        self._answers = Counter("hexc_router_answers_total", "Answers by replica.", "replica", names)
-        self._refusals = Counter("hexc_router_refusals_total", "Requests a replica did not take.", "replica", names)
         self._full = Counter("hexc_router_full_total", "Requests refused because the router was full.")
         self._gauge = Gauge("hexc_router_requests_running", "Requests being answered.", lambda: self.busy)
 
-    async def forward(self, request: Request) -> Response:
-        if self.busy >= self._config.max_queue:
+    async def completions(self, request: Request) -> Response:
+        return await self._answer(request, chat=False)
+
+    async def chat(self, request: Request) -> Response:
+        return await self._answer(request, chat=True)
+
+    async def models(self, request: Request) -> Response:
+        return await pass_on(self._fleet, request, b"")
+
+    async def _answer(self, request: Request, *, chat: bool) -> Response:
+        if self.busy >= self._fleet.config.max_queue:
             self._full.add()
             raise BadRequest("the service is full, try again later", status=429, code="queue_full")
         seat = Seat(self)
         try:
-            body = await read_body(request, self._config.max_body_bytes)
-            replica, answer = await unless_gone(request, self._ask(request, body))
+            body = await read_body(request, self._fleet.config.max_body_bytes)
+            if self._fleet.ours:
+                return Seated(await relay(self._fleet, request, body, chat=chat), seat)
+            return Seated(await pass_on(self._fleet, request, body), seat)
         except BaseException:
             seat.leave()
             raise
-        return Passage(replica, answer, seat)
-
-    async def _ask(self, request: Request, body: bytes) -> tuple[str, httpx.Response]:
-        """The first answer that is not a refusal; the last refusal if all refuse."""
-        tried: list[str] = []
-        while replica := self._wheel.next(tried):
-            tried.append(replica.name)
-            answer = await self._try(replica, request, body)
-            if answer is None:
-                continue
-            if answer.status_code not in OVER or len(tried) == len(self._config.replicas):
-                self._answers.add(1, replica.name)
-                return replica.name, answer
-            await answer.aclose()
-        raise BadRequest("no replica can be reached", status=503)
-
-    async def _try(self, replica: ReplicaConfig, request: Request, body: bytes) -> httpx.Response | None:
-        """The replica's answer, its body unread; None where it cannot be reached or dies before it answers."""
-        keep = {k: v for k, v in request.headers.items() if k in ("content-type", "authorization", "accept")}
-        sent = self._client.build_request(request.method, replica.url + request.url.path, content=body, headers=keep)
-        try:
-            answer = await self._client.send(sent, stream=True)
-        except httpx.TransportError:
-            self._wheel.refused(replica.name)
-            self._refusals.add(1, replica.name)
-            return None
-        self._wheel.answered(replica.name)
-        return answer
 
     async def health(self, _: Request) -> Response:
-        """Ready when one replica is; always lists them all."""
-        replicas = await asyncio.gather(*map(self._health_of, self._config.replicas))
-        ready = any(replica["ready"] for replica in replicas)
+        """Ready when one replica is that can answer; always lists them all."""
+        fleet = self._fleet
+        replicas = await asyncio.gather(*map(fleet.health_of, fleet.table.config.replicas))
+        alone = fleet.ours  # our engine decodes what nobody else takes
+        ready = any(replica["ready"] and (alone or replica["role"] != "prefill") for replica in replicas)
         status = "ready" if ready else "unavailable"
-        body = {"status": status, "model": self._config.model, "replicas": replicas}
+        body = {"status": status, "model": fleet.config.model, "replicas": replicas}
         return JSONResponse(body, 200 if ready else 503)
 
-    async def _health_of(self, replica: ReplicaConfig) -> dict[str, Any]:
-        known = {"name": replica.name, "url": replica.url, "weight": replica.weight}
-        try:
-            answer = await self._client.get(f"{replica.url}/health", timeout=CONNECT)
-            told = answer.json() if answer.status_code == 200 else {}
-        except (httpx.HTTPError, ValueError):
-            told = {}
-        return {**known, "ready": told.get("status") == "ready", "stages": told.get("stages", [])}
-
     async def metrics(self, _: Request) -> Response:
-        text = render((self._answers, self._refusals, self._full, self._gauge))
-        return Response(text, media_type=CONTENT_TYPE)
+        f = self._fleet
+        counted = (f.answers, f.handovers, f.refusals, f.retries, f.changes, f.down_gauge, self._full, self._gauge)
+        return Response(render(counted), media_type=CONTENT_TYPE)
+
+    async def routing(self, _: Request) -> Response:
+        return JSONResponse(self._fleet.table.config.model_dump(mode="json", exclude_none=True))
+
+    async def change(self, request: Request) -> Response:
+        routing = parse(await read_body(request, self._fleet.config.max_body_bytes), RoutingConfig)
+        await self._fleet.change(routing)
+        if self._path:
+            with _complaining(self._path):
+                _save(self._path, self._fleet.config)
+        return await self.routing(request)
 
 
 class Seat:
@@ -128,49 +111,57 @@ class Seat:
             self._router.busy -= 1
 
 
-class Passage(StreamingResponse):
-    """A replica's answer on its way to the client.  When the client goes, so does the connection to the replica."""
+class Seated(Response):
+    """An answer that keeps its seat until it has been sent."""
 
-    def __init__(self, replica: str, answer: httpx.Response, seat: Seat) -> None:
-        headers = {name: answer.headers[name] for name in PASSED if name in answer.headers}
-        super().__init__(_pieces(answer), answer.status_code, {**headers, REPLICA: replica})
+    def __init__(self, answer: Response, seat: Seat) -> None:
         self._answer, self._seat = answer, seat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            await self._answer(scope, receive, send)
         finally:
             self._seat.leave()
-            await self._answer.aclose()
 
 
-async def _pieces(answer: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes; a replica that dies in the middle ends it (without [DONE], in a stream)."""
+@contextmanager
+def _complaining(path: Path) -> Iterator[None]:
+    """The change holds, though it will not outlast this process."""
     try:
-        async for piece in answer.aiter_raw():
-            yield piece
-    except httpx.HTTPError:
-        return
+        yield
+    except OSError as error:
+        print(f"router: {path} cannot be written: {error.strerror}", file=sys.stderr, flush=True)
 
 
-def make_app(config: RouterConfig) -> Starlette:
-    # A replica may think for long before its first byte, so only connecting is timed.  Connections are given up sooner
-    # than the replica's server gives them up (5 s), so that none is used that has just been closed.
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=2)
-    client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT), limits=limits, trust_env=False)
-    router = Router(config, client)
+def _save(path: Path, config: RouterConfig) -> None:
+    """The file for the next start, old or new at any moment."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(config.model_dump(mode="json", exclude_none=True), indent=2) + "\n", encoding="utf-8")
+    os.replace(new, path)
+
+
+def make_app(config: RouterConfig, path: Path | None = None) -> Starlette:
+    """The service; changes of the routing are kept in the file at `path`."""
+    fleet = Fleet(config, make_client())
+    router = Router(fleet, path)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with client:
+        async with fleet.client:
+            watch = asyncio.create_task(fleet.watch())
             yield
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
 
     routes = [
-        Route("/v1/completions", router.forward, methods=["POST"]),
-        Route("/v1/chat/completions", router.forward, methods=["POST"]),
-        Route("/v1/models", router.forward),
+        Route("/v1/completions", router.completions, methods=["POST"]),
+        Route("/v1/chat/completions", router.chat, methods=["POST"]),
+        Route("/v1/models", router.models),
         Route("/health", router.health),
         Route("/metrics", router.metrics),
+        Route("/admin/routing", router.routing, methods=["GET"]),
+        Route("/admin/routing", router.change, methods=["PUT"]),
     ]
     return Starlette(routes=routes, middleware=[Middleware(ApiKey)], exception_handlers=HANDLERS, lifespan=lifespan)
 
@@ -182,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with faults_to_exit("router"):
         config = read(options.config, RouterConfig)
         bound = bind(config.host, config.port)
-        server = Server(make_app(config))
+        server = Server(make_app(config, options.config))
         on_stop_signal(server.end)
         print(f"router: {config.model} on http://{config.host}:{config.port}", flush=True)
         server.run(sockets=[bound])

@@ -28,7 +28,11 @@ class Sampling:
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A request as the scheduler sees it.  `tokens` is prompt and answer, `computed` how many have keys and values."""
+    """A request as the scheduler sees it.  `tokens` is prompt and answer, `computed` how many have keys and values.
+
+    `parked` keeps it out of the steps while its KV travels: to another replica (`leaving`, which leaves its seat to
+    others), or to this one.
+    """
 
     id: int
     prompt: tuple[int, ...]
@@ -37,6 +41,8 @@ class Sequence:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     in_flight: bool = False
+    parked: bool = False
+    leaving: bool = False
     ended: bool = False
 
     def __post_init__(self) -> None:
@@ -71,6 +77,21 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.preemptions = 0
 
+    @property
+    def seated(self) -> int:
+        """Sequences that hold a seat of the batch."""
+        return len(self.running) - self.leavings()
+
+    def prefills(self) -> int:
+        return len(self.waiting) - self.decodes()
+
+    def decodes(self) -> int:
+        """Sequences in the queue whose KV comes from elsewhere."""
+        return sum(s.parked for s in tuple(self.waiting))
+
+    def leavings(self) -> int:
+        return sum(s.leaving for s in tuple(self.running))
+
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
 
@@ -83,10 +104,11 @@ class Scheduler:
         for sequence in sorted(self.running, key=lambda s: (s.pending > 1, s.id)):
             if len(work) == share or budget == 0:
                 break
-            if not sequence.in_flight and sequence in self.running:
+            if not sequence.in_flight and not sequence.parked and sequence in self.running:
                 budget -= self._put(work, sequence, budget)
-        while len(work) < share and budget > 0 and self.preemptions == before and self._admit():
-            budget -= self._put(work, self.running[-1], budget)
+        while len(work) < share and budget > 0 and self.preemptions == before and (new := self._admit()):
+            if not new.parked:
+                budget -= self._put(work, new, budget)
         return work
 
     def settle(self, work: Work) -> list[Sequence]:
@@ -123,23 +145,23 @@ class Scheduler:
         work.append((sequence, sequence.chunk(length)))
         return length
 
-    def _admit(self) -> bool:
+    def _admit(self) -> Sequence | None:
         """Moves the head of the queue to the running ones if a seat and blocks for all its tokens are free."""
-        if not self.waiting or len(self.running) == self.limits.max_batch:
-            return False
+        if not self.waiting or self.seated >= self.limits.max_batch:
+            return None
         head = self.waiting[0]
         need = self.kv.blocks_for(len(head.tokens))
         if need > self.pool.free:
-            return False
+            return None
         head.blocks = self.pool.take(need)
         self.running.append(self.waiting.popleft())
-        return True
+        return head
 
     def _grow(self, sequence: Sequence, tokens: int) -> bool:
-        """Blocks for the first `tokens` tokens, taken from newer sequences if need be."""
+        """Blocks for the first `tokens` tokens, taken from newer sequences if need be, but not from parked ones."""
         need = self.kv.blocks_for(tokens) - len(sequence.blocks)
         while need > self.pool.free:
-            newest = max(self.running, key=lambda s: s.id)
+            newest = max((s for s in self.running if not s.parked), key=lambda s: s.id)
             if newest.in_flight:
                 return False
             self._preempt(newest)

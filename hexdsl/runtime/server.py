@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 from starlette.applications import Starlette
@@ -23,19 +23,21 @@ from hexdsl.runtime.api import (
     BadRequest,
     ChatRequest,
     CompletionRequest,
-    Kind,
     Shape,
-    error_body,
     parse,
-    usage,
 )
-from hexdsl.runtime.engine import Busy, Engine, Event, Stopping
+from hexdsl.runtime.engine import Busy, Engine, Stopping
+from hexdsl.runtime.events import Event, stream, whole
 from hexdsl.runtime.metrics import CONTENT_TYPE
 from hexdsl.runtime.scheduler import Sampling
+from hexdsl.runtime.transfers import Arrival
 from hexdsl.runtime.web import HANDLERS, ApiKey, read_body, unless_gone
 
 BODY_BYTES_PER_TOKEN = 16
 SMALLEST_BODY_LIMIT = 1 << 20
+
+Asked = CompletionRequest | ChatRequest
+AskedKind = TypeVar("AskedKind", CompletionRequest, ChatRequest)
 
 
 @dataclass(frozen=True)
@@ -50,25 +52,19 @@ class Replica:
     lock: asyncio.Lock
 
     async def completions(self, request: Request) -> Response:
-        asked = await self._read(request, CompletionRequest)
-        prompt = await self._encode(asked.one_prompt)
-        return await self._answer(request, asked, prompt, asked.max_tokens, chat=False)
+        return await self._answer(request, await self._read(request, CompletionRequest))
 
     async def chat(self, request: Request) -> Response:
-        asked = await self._read(request, ChatRequest)
-        prompt = await self._encode_chat(asked)
-        most = asked.most_tokens or max(1, self.engine.config.capacity - len(prompt))
-        return await self._answer(request, asked, prompt, most, chat=True)
+        return await self._answer(request, await self._read(request, ChatRequest))
 
     async def models(self, _: Request) -> Response:
         model = {"id": self._name, "object": "model", "created": self.started, "owned_by": "hexc"}
         return JSONResponse({"object": "list", "data": [model]})
 
     async def health(self, _: Request) -> Response:
-        config = self.engine.config
-        return JSONResponse(
-            {"status": "ready", "replica": config.replica, "model": self._name, "stages": list(self.stages)}
-        )
+        engine = self.engine
+        about = {"status": "ready", "replica": engine.config.replica, "model": self._name, "role": engine.role}
+        return JSONResponse({**about, "requests": engine.live(), "stages": list(self.stages)})
 
     async def metrics(self, _: Request) -> Response:
         return Response(self.engine.measures.render(), media_type=CONTENT_TYPE)
@@ -77,13 +73,27 @@ class Replica:
     def _name(self) -> str:
         return self.engine.config.model.name
 
-    async def _read(self, request: Request, kind: type[Kind]) -> Kind:
-        limit = max(SMALLEST_BODY_LIMIT, BODY_BYTES_PER_TOKEN * self.engine.config.limits.max_context)
-        asked = parse(await read_body(request, limit), kind)
+    @property
+    def body_limit(self) -> int:
+        return max(SMALLEST_BODY_LIMIT, BODY_BYTES_PER_TOKEN * self.engine.config.limits.max_context)
+
+    async def prompt_of(self, asked: Asked) -> list[int]:
+        """The prompt's tokens.  Raises `BadRequest` for another model, and for what cannot be encoded."""
         if asked.model not in (None, self._name):
             message = f"no model `{asked.model}` here; this server has `{self._name}`"
             raise BadRequest(message, param="model", status=404, code="model_not_found")
-        return asked
+        if isinstance(asked, ChatRequest):
+            return await self._encode_chat(asked)
+        return await self._encode(asked.one_prompt)
+
+    def most_of(self, asked: Asked, prompt: Sequence[int]) -> int:
+        """The most tokens that the answer may have; a chat's may fill the context."""
+        if isinstance(asked, CompletionRequest):
+            return asked.max_tokens
+        return asked.most_tokens or max(1, self.engine.config.capacity - len(prompt))
+
+    async def _read(self, request: Request, kind: type[AskedKind]) -> AskedKind:
+        return parse(await read_body(request, self.body_limit), kind)
 
     async def _encode(self, prompt: str | list[int]) -> list[int]:
         if isinstance(prompt, str):
@@ -110,7 +120,7 @@ class Replica:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    def _check_fits(self, prompt: Sequence[int], most: int) -> None:
+    def check_fits(self, prompt: Sequence[int], most: int) -> None:
         config = self.engine.config
         if not prompt:
             raise BadRequest("the prompt is empty", param="prompt")
@@ -123,32 +133,61 @@ class Replica:
                 code="context_length_exceeded",
             )
 
-    async def _answer(
-        self, request: Request, asked: CompletionRequest | ChatRequest, prompt: list[int], most: int, *, chat: bool
-    ) -> Response:
-        self._check_fits(prompt, most)
-        ticket = self._submit(prompt, Sampling(most, asked.temperature, asked.top_p, asked.fixed_seed), asked.stops)
-        shape = Shape(self._name, int(time.time()), chat=chat)
+    async def _answer(self, request: Request, asked: Asked) -> Response:
+        prompt = await self.prompt_of(asked)
+        most = self.most_of(asked, prompt)
+        self.check_fits(prompt, most)
+        ticket = self.submit(prompt, Sampling(most, asked.temperature, asked.top_p, asked.fixed_seed), asked.stops)
+        shape = Shape(self._name, int(time.time()), chat=isinstance(asked, ChatRequest))
         if asked.stream:
-            return EventStream(ticket, _stream(ticket, shape, with_usage=asked.stream_options.include_usage))
+            pieces = stream(ticket.events(), shape, len(prompt), with_usage=asked.stream_options.include_usage)
+            return EventStream(pieces, ticket.close, "text/event-stream")
         with closing(ticket):
-            return await unless_gone(request, _whole(ticket, shape))
+            return JSONResponse(await unless_gone(request, whole(ticket.events(), shape, len(prompt))))
 
-    def _submit(self, prompt: list[int], sampling: Sampling, stops: list[str]) -> Ticket:
-        loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Event]()
+    def submit(
+        self,
+        prompt: list[int],
+        sampling: Sampling,
+        stops: list[str],
+        resume: Sequence[int] = (),
+        begun: Future[None] | None = None,
+    ) -> Ticket:
+        """Queues a request.  Raises `BadRequest` where there is no room for it."""
+        arrived, emit = _listen()
+        with self._refusals():
+            number = self.engine.submit(prompt, sampling, stops, emit, resume, begun)
+        return Ticket(self.engine, number, arrived)
 
-        def emit(event: Event) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
-                loop.call_soon_threadsafe(arrived.put_nowait, event)
+    def expect(
+        self, prompt: list[int], sampling: Sampling, stops: list[str], resume: Sequence[int]
+    ) -> tuple[Ticket, Arrival]:
+        """Queues a request whose KV comes from another replica.  Raises like `submit`."""
+        arrived, emit = _listen()
+        with self._refusals():
+            arrival = self.engine.arrive(prompt, sampling, stops, emit, resume)
+        return Ticket(self.engine, arrival.sequence.id, arrived), arrival
 
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
         try:
-            number = self.engine.submit(prompt, sampling, stops, emit)
+            yield
         except Busy:
             self.engine.measures.requests.add(1, "refused")
             raise BadRequest("the queue is full, try again later", status=429, code="queue_full") from None
         except Stopping:
             raise BadRequest("the server is stopping", status=503) from None
-        return Ticket(self.engine, number, len(prompt), arrived)
+
+
+def _listen() -> tuple[asyncio.Queue[Event], Callable[[Event], None]]:
+    """A queue of this thread's loop, and what puts events in it from any thread."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Event]()
+
+    def emit(event: Event) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            loop.call_soon_threadsafe(arrived.put_nowait, event)
+
+    return arrived, emit
 
 
 @dataclass(frozen=True)
@@ -157,7 +196,6 @@ class Ticket:
 
     engine: Engine
     number: int
-    prompt: int
     arrived: asyncio.Queue[Event]
 
     async def events(self) -> AsyncIterator[Event]:
@@ -172,56 +210,32 @@ class Ticket:
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events; the request is cancelled when the client goes away, even before the first byte."""
+    """Pieces as they are made; `done` is called at the end and when the client goes, even before the first byte."""
 
-    def __init__(self, ticket: Ticket, pieces: AsyncIterator[str]) -> None:
-        super().__init__(pieces, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
-        self._ticket = ticket
+    def __init__(self, pieces: AsyncIterator[str], done: Callable[[], None], media_type: str) -> None:
+        super().__init__(pieces, media_type=media_type, headers={"Cache-Control": "no-cache"})
+        self._done = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with closing(self._ticket):
+        try:
             await super().__call__(scope, receive, send)
+        finally:
+            self._done()
 
 
-async def _whole(ticket: Ticket, shape: Shape) -> Response:
-    text, tokens, finish = [], 0, "stop"
-    async for event in ticket.events():
-        if event.error:
-            raise BadRequest(event.error, status=503)
-        text.append(event.text)
-        tokens, finish = event.tokens, event.finish or finish
-    return JSONResponse(shape.whole("".join(text), finish, usage(ticket.prompt, tokens)))
-
-
-async def _stream(ticket: Ticket, shape: Shape, *, with_usage: bool) -> AsyncIterator[str]:
-    """Chunks, then [DONE]."""
-    tokens = 0
-    if first := shape.first():
-        yield _sse(first)
-    async for event in ticket.events():
-        if event.error:
-            yield _sse(error_body(event.error, "server_error"))
-        elif event.text or event.finish:
-            yield _sse(shape.piece(event.text, event.finish))
-        tokens = event.tokens
-    if with_usage:
-        yield _sse(shape.usage(usage(ticket.prompt, tokens)))
-    yield "data: [DONE]\n\n"
-
-
-def _sse(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
-
-
-def make_app(
+def replica_of(
     engine: Engine, tokenizer: PreTrainedTokenizerBase, vocab: int, stages: Sequence[dict[str, Any]]
-) -> Starlette:
-    replica = Replica(engine, tokenizer, vocab, stages, int(time.time()), asyncio.Lock())
+) -> Replica:
+    return Replica(engine, tokenizer, vocab, stages, int(time.time()), asyncio.Lock())
+
+
+def make_app(replica: Replica, more: Sequence[Route] = ()) -> Starlette:
     routes = [
         Route("/v1/completions", replica.completions, methods=["POST"]),
         Route("/v1/chat/completions", replica.chat, methods=["POST"]),
         Route("/v1/models", replica.models),
         Route("/health", replica.health),
         Route("/metrics", replica.metrics),
+        *more,
     ]
     return Starlette(routes=routes, middleware=[Middleware(ApiKey)], exception_handlers=HANDLERS)

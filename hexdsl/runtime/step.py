@@ -36,11 +36,56 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """A rank of another replica: where it takes KV, and the layers and KV heads `[first, end)` that it holds."""
+
+    host: str
+    port: int
+    layers: tuple[int, int]
+    heads: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """The KV of the positions `[start, end)`, once this step is computed, goes to the peers in `bits` a value."""
+
+    transfer: str
+    blocks: tuple[int, ...]
+    start: int
+    end: int
+    peers: tuple[Peer, ...]
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """KV of `tokens` positions will come for these blocks."""
+
+    transfer: str
+    blocks: tuple[int, ...]
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Nothing more comes or goes: from this step on the blocks may be another sequence's."""
+
+    transfer: str
+
+
+Move = Send | Open | Close
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """`run` computes the chunks, `beat` only shows that the pipeline is alive, `stop` ends the ranks."""
+    """`run` computes the chunks, `beat` only shows that the pipeline is alive, `stop` ends the ranks.
+
+    `moves` begin and end transfers of KV between replicas; a step may hold nothing else.
+    """
 
     kind: Literal["run", "beat", "stop"]
     chunks: tuple[Chunk, ...] = ()
+    moves: tuple[Move, ...] = ()
 
     @property
     def tokens(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import ipaddress
 import os
 import socket
 import sys
@@ -18,9 +19,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hexdsl.runtime.api import BadRequest, error_body
+from hexdsl.runtime.client import KEY_VARIABLE
 from hexdsl.runtime.config import RuntimeFault
 
-KEY_VARIABLE = "HEXC_API_KEY"
 GRACE = 3
 """Seconds that open connections have to end when the server stops."""
 
@@ -32,19 +33,29 @@ class ClientGone(Exception):
 
 
 class ApiKey:
-    """Asks for `Authorization: Bearer KEY` under /v1/, if the environment sets a key."""
+    """Asks for `Authorization: Bearer KEY` under /v1/, /internal/ and /admin/, if the environment sets a key.
+
+    /admin/, and without a key /internal/ too, are for clients on this machine only.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._wanted = os.environ.get(KEY_VARIABLE, "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("/v1/") and not self._allowed(scope):
-            words = f"a valid API key is wanted: Authorization: Bearer ${KEY_VARIABLE}"
-            body = error_body(words, "authentication_error")
-            await JSONResponse(body, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        if scope["type"] == "http" and (refusal := self._refusal(scope)):
+            await refusal(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        admin, internal = (scope["path"].startswith(place) for place in ("/admin/", "/internal/"))
+        if (admin or (internal and not self._wanted)) and not _is_local(scope):
+            return JSONResponse(error_body("only from this machine", "permission_error"), 403)
+        if (admin or internal or scope["path"].startswith("/v1/")) and not self._allowed(scope):
+            words = f"a valid API key is wanted: Authorization: Bearer ${KEY_VARIABLE}"
+            return JSONResponse(error_body(words, "authentication_error"), 401, {"WWW-Authenticate": "Bearer"})
+        return None
 
     def _allowed(self, scope: Scope) -> bool:
         if not self._wanted:
@@ -52,6 +63,17 @@ class ApiKey:
         given = dict(scope["headers"]).get(b"authorization", b"")
         scheme, _, key = given.partition(b" ")
         return scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._wanted.encode())
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether the client is on this machine: on loopback, or at the address that it connected to."""
+    client, server = scope.get("client"), scope.get("server")
+    if client is None:
+        return False
+    try:
+        return client[0] == (server and server[0]) or ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -141,7 +163,8 @@ def bind(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        bound = socket.socket(family, socket.SOCK_STREAM)
+        # Told the protocol, asyncio turns Nagle's algorithm off, which would hold each first piece back for 40 ms.
+        bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
     except OSError as error:

@@ -42,10 +42,14 @@ class _Layer:
         self.dense = _Table(lambda tokens: cost.decode(np.maximum(tokens, 1.0), 0.0).total)
         self.kv_s = float(cost.decode(1.0, PROBE).total - cost.decode(1.0, 0.0).total) / PROBE
         token = float(cost.prefill(1.0))
+        self.mixed = _Table(lambda c: cost.mixed(1.0, c), step=16)
         self.square = _Table(lambda s: np.maximum(cost.prefill(np.maximum(s, 1.0)) - token * s, 0.0), step=16)
 
-    def seconds(self, tokens: int, context: int, chunks: tuple[tuple[int, int], ...]) -> float:
-        total = self.dense(tokens) + self.kv_s * context
+    def seconds(self, tokens: int, batch: Batch) -> float:
+        total = self.dense(tokens) + self.kv_s * batch.context
+        chunks = batch.chunks
+        if chunks and batch.decodes:
+            total += batch.decodes * self.mixed(batch.context // batch.decodes)
         for length, history in chunks:
             total += self.square(history + length) - self.square(history)
         return total
@@ -54,8 +58,8 @@ class _Layer:
 class AnalyticSteps:
     """Step times of a pipeline: stage, link, stage, ...; the slowest kind of GPU sets a stage's pace.
 
-    A step of T tokens costs the dense work of T tokens, whoever they belong to; decodes read their KV cache; a chunk
-    adds the attention of its prompt up to its end less that up to its start.
+    A step of T tokens costs the dense work of T tokens, whoever they belong to; decodes read their KV cache, less
+    efficiently beside chunks; a chunk adds the attention of its prompt up to its end less that up to its start.
     """
 
     def __init__(self, line: Pipeline) -> None:
@@ -71,7 +75,7 @@ class AnalyticSteps:
         tokens = batch.decodes + sum(length for length, _ in chunks) if chunks else batch.decodes
         times = []
         for kinds, layers in zip(self._layers, self._counts, strict=True):
-            slowest = max(kind.seconds(tokens, batch.context, chunks) for kind in kinds)
+            slowest = max(kind.seconds(tokens, batch) for kind in kinds)
             times.append(layers * slowest)
         times[-1] += self._head(batch.decodes + len(chunks))
         if self._token_s:

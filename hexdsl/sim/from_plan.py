@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
+from hexdsl.costs.gpu import Link
 from hexdsl.costs.serving import Pipeline
 from hexdsl.ir.plan import Plan
 from hexdsl.ir.plan import Replica as PlannedReplica
-from hexdsl.ir.spec.workload import Constant, Gamma, Length, Poisson, Weibull, Workload
+from hexdsl.ir.spec.workload import Constant, Empirical, Gamma, Length, Poisson, Recorded, Weibull, Workload
 from hexdsl.sim.analytic import AnalyticSteps
 from hexdsl.sim.arrivals import Times, constant, gamma, poisson, weibull
 from hexdsl.sim.request import Request
-from hexdsl.sim.spec import Cluster, EngineSpec, ReplicaSpec, RouterSpec
+from hexdsl.sim.spec import Cluster, EngineSpec, Failure, ReplicaSpec, Route, RouterSpec
+from hexdsl.sim.trace import Trace
 
 
 def replicas_of(
@@ -31,24 +33,100 @@ def replicas_of(
 
 def _replica(planned: PlannedReplica, line: Pipeline, engine: EngineSpec | None) -> ReplicaSpec:
     base = engine or EngineSpec(blocks=1, entry_s=line.overheads.first_token_s)
-    seats = max(1, min(planned.max_batch, base.max_num_batched_tokens))
+    seats = max(1, planned.max_batch)
+    budget = max(seats, planned.step_tokens)
     return ReplicaSpec(
         name=planned.name,
-        engine=replace(base, blocks=max(1, planned.kv_tokens // base.block_size), max_num_seqs=seats),
+        engine=replace(
+            base, blocks=max(1, planned.kv_tokens // base.block_size), max_num_seqs=seats, max_num_batched_tokens=budget
+        ),
         times=AnalyticSteps(line),
+        role=planned.role,
         nodes=tuple(dict.fromkeys(stage.machine for stage in planned.stages)),
         usd_per_h=planned.cost_usd_per_h,
     )
 
 
 def router_of(plan: Plan) -> RouterSpec:
-    """Smooth weighted round-robin by the plan's routes."""
-    return RouterSpec(weights={route.replica: route.weight for route in plan.routes})
+    """Smooth weighted round-robin by the plan's routes and handovers."""
+    pairs = {(h.source, h.target): h.weight for h in plan.handovers}
+    return RouterSpec(weights={route.replica: route.weight for route in plan.routes}, pairs=pairs)
 
 
-def cluster_of(plan: Plan, pipelines: Mapping[str, Pipeline], engine: EngineSpec | None = None) -> Cluster:
-    """The plan as a cluster."""
-    return Cluster(replicas_of(plan, pipelines, engine), router_of(plan))
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How KV caches go from one replica to another: over which link, and the bytes of a token."""
+
+    source: str
+    target: str
+    link: Link
+    token_bytes: float
+
+
+def cluster_of(
+    plan: Plan,
+    pipelines: Mapping[str, Pipeline],
+    engine: EngineSpec | None = None,
+    failures: tuple[Failure, ...] = (),
+    ways: tuple[Way, ...] = (),
+) -> Cluster:
+    """The plan as a cluster.  Raises ValueError where a failure names neither a replica nor a machine that serves."""
+    size = {way.source: max(w.token_bytes for w in ways if w.source == way.source) for way in ways}
+    made = replicas_of(plan, pipelines, engine)
+    replicas = tuple(replace(r, kv_token_bytes=size.get(r.name, 0.0)) for r in made)
+    links = {f"{w.source}-{w.target}": w.link for w in ways}
+    routes = tuple(Route(w.source, w.target, (f"{w.source}-{w.target}",)) for w in ways)
+    return Cluster(replicas, router_of(plan), links, routes, failures)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What is played through a plan: a trace, or else what is drawn from the workload; and what fails meanwhile.
+
+    `as_planned` is False for a load that the plan was not made for, of which it cannot leave a part to others.
+    """
+
+    trace: Trace | None = None
+    failures: tuple[Failure, ...] = ()
+    as_planned: bool = True
+
+    def fitting(self, count: int, runs: int) -> tuple[int, int]:
+        """Requests in a run, and runs: at most what the trace holds, so that no two windows of it overlap."""
+        if self.trace is None:
+            return count, runs
+        count = min(count, len(self.trace.requests))
+        return count, min(runs, len(self.trace.requests) // count)
+
+    def requests(self, workload: Workload, count: int, run: int, runs: int) -> tuple[Request, ...]:
+        """The requests of a run: a window of the trace, or drawn with the run's number as seed.
+
+        Arrivals and lengths that the workload does not take from its trace are drawn even so.
+        """
+        if self.trace is None:
+            return requests_of(workload, count, run)
+        return _mixed(self.trace.window(count, run, runs), workload, run)
+
+
+PLAIN = Scenario()
+
+
+def _mixed(window: tuple[Request, ...], workload: Workload, seed: int) -> tuple[Request, ...]:
+    """Recorded requests, with what the workload says otherwise.  Blocks say nothing about drawn prompts."""
+    times = isinstance(workload.arrivals, Recorded)
+    prompts, outputs = (isinstance(length, Empirical) for length in (workload.prompt, workload.output))
+    if times and prompts and outputs:
+        return window
+    drawn = requests_of(workload, len(window), seed)
+    return tuple(
+        replace(
+            r,
+            arrival_s=r.arrival_s if times else d.arrival_s,
+            prompt=r.prompt if prompts else d.prompt,
+            blocks=r.blocks if prompts else (),
+            output=r.output if outputs else d.output,
+        )
+        for r, d in zip(window, drawn, strict=True)
+    )
 
 
 def requests_of(workload: Workload, count: int, seed: int, rate: float | None = None) -> tuple[Request, ...]:
@@ -67,6 +145,10 @@ def requests_of(workload: Workload, count: int, seed: int, rate: float | None = 
         Request(i, at, _tokens(kinds[k].prompt, score[0]), _tokens(kinds[k].output, score[1]), klass=kinds[k].name)
         for i, (at, k, score) in enumerate(zip(times.tolist(), chosen, scores, strict=True))
     )
+
+
+LEAST_CV = 0.05
+"""Gaps that vary less are equal for all that a queue feels."""
 
 
 class _Kind(NamedTuple):
@@ -101,5 +183,7 @@ def _times(workload: Workload, count: int, rng: Generator, rate: float | None) -
             return gamma(rate, cv, count, rng)
         case Weibull(shape=shape):
             return weibull(rate, shape, count, rng)
+        case Recorded(queued=queued):
+            return gamma(rate, max(LEAST_CV, queued[len(queued) // 2]), count, rng)
         case Constant():
             return constant(rate, count)

@@ -62,8 +62,9 @@ class Records:
 class ReplicaResult:
     """A replica over time.  `time_s`, `waiting`, `running` and `kv` are samples that hold until the next one.
 
-    `kv` is the share of the KV cache in use.  `utilisation` is the share of the time in which each member of the
-    pipeline (stages, and the links between them) was at work.
+    `kv` is the share of the KV cache in use.  `busy_s` are the seconds, up to each sample, that the busiest member of
+    the pipeline has been at work in steps that are over.  `utilisation` is the share of the time in which each member
+    of the pipeline (stages, and the links between them) was at work.
     """
 
     name: str
@@ -71,6 +72,7 @@ class ReplicaResult:
     waiting: Ints
     running: Ints
     kv: Floats
+    busy_s: Floats
     kv_mean: float
     kv_peak: float
     utilisation: tuple[float, ...]
@@ -168,6 +170,7 @@ def _replica_result(replica: Replica, span: float) -> ReplicaResult:
         waiting=_ints(line.waiting),
         running=_ints(line.running),
         kv=_floats(line.used) / blocks,
+        busy_s=_floats(line.busy),
         kv_mean=line.kv_block_s / span / blocks,
         kv_peak=line.peak_blocks / blocks,
         utilisation=tuple(busy / span for busy in line.busy_s),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hexdsl.sim.request import Status
-from hexdsl.sim.result import Floats, Result
+from hexdsl.sim.result import Floats, ReplicaResult, Result
 
 LEVELS = (50, 90, 95, 99)
 
@@ -155,22 +155,37 @@ def over_seeds(run: Callable[[int], Summary], seeds: Iterable[int]) -> Mapping[s
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Averages over equal slices of the time, for plots.  One row a replica, one column a slice."""
+    """Averages over equal slices of the time, for plots.  One row a replica, one column a slice.
+
+    `busy` is the share of a slice in which the busiest member of the pipeline was at work.
+    """
 
     edges_s: Floats
     waiting: Floats
     running: Floats
     kv: Floats
+    busy: Floats
 
 
 def series(result: Result, slices: int = 120) -> Series:
-    """Time-weighted averages of each replica's queue, running sequences and share of the KV cache in use."""
+    """Time-weighted averages of each replica's queue, running sequences, share of the KV cache in use, and work."""
     edges = np.linspace(result.start_s, result.end_s, slices + 1)
     columns = {
         name: np.array([_averages(r.time_s, np.asarray(getattr(r, name), float), edges) for r in result.replicas])
         for name in ("waiting", "running", "kv")
     }
-    return Series(edges, **columns)
+    return Series(edges, **columns, busy=np.array([_busy(r, edges) for r in result.replicas]))
+
+
+def _busy(replica: ReplicaResult, edges: Floats) -> Floats:
+    """Work is counted when a step is over: it is spread evenly from the sample before which nothing ran."""
+    times, done = replica.time_s, replica.busy_s
+    if len(times) == 0:
+        return np.zeros(len(edges) - 1)
+    idle_until = np.concatenate([[True], replica.running[:-1] == 0])
+    known = idle_until | np.concatenate([[True], np.diff(done) > 0])
+    at = np.interp(edges, times[known], done[known])
+    return np.asarray(np.diff(at) / np.maximum(np.diff(edges), 1e-12))
 
 
 def _averages(times: Floats, values: Floats, edges: Floats) -> Floats:

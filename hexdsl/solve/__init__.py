@@ -198,6 +198,8 @@ def _levels(model: Any, goals: Sequence[Goal], limits: Limits, warm_start: bool)
         if not solution.found or solution.objective is None:
             return
         slack = FIX_RELATIVE * abs(solution.objective) + FIX_ABSOLUTE
+        if isinstance(goal.expression, (int, float)):
+            continue
         if goal.sense == maximize:
             block.kept.add(goal.expression >= solution.objective - slack)
         else:

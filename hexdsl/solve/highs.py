@@ -98,6 +98,8 @@ def _optimise(form: Form, limits: Limits, start: Mapping[int, float] | None) -> 
         return _without_variables(form)
     if np.any(form.row_low >= INFINITE) or np.any(form.row_high <= -INFINITE):
         return Outcome(Solution("infeasible"))  # HiGHS refuses such rows
+    if not (np.isfinite(form.cost).all() and np.isfinite(form.matrix.data).all()):
+        raise ValueError("a coefficient of the model is not finite")  # HiGHS would search for ever
     highspy.Highs.resetGlobalScheduler(True)  # a process that solved with other threads before would fail
     highs = _new_highs()
     _configure(highs, limits)

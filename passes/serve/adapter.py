@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import networkx as nx
@@ -18,7 +18,7 @@ from hexdsl.ir.spec.cluster import Cluster, Nodes
 from hexdsl.ir.spec.gpu import FORMATS, Gpu
 from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.serve import Serve
-from hexdsl.ir.spec.workload import Workload
+from hexdsl.ir.spec.workload import Recorded, Workload
 from hexdsl.passes.inventory import groups_of
 from hexdsl.passes.precision import formats_on
 
@@ -78,9 +78,14 @@ def engine_of(serve: Serve) -> Engine:
 
 
 def load_of(serve: Serve) -> Load:
-    """Mean prompt and output lengths."""
+    """Mean prompt and output lengths, and how much they and the gaps between arrivals vary."""
     work = workload_of(serve)
-    return Load(work.prompt.mean, max(1.0, work.output.mean))
+    arrivals = work.arrivals
+    load = Load(work.prompt.mean, max(1.0, work.output.mean), cv_prompt=work.prompt.cv, cv_output=work.output.cv)
+    if arrivals is None:
+        return load
+    cv = arrivals.queued if isinstance(arrivals, Recorded) else arrivals.cv
+    return replace(load, cv=cv, arrivals=arrivals.rate)
 
 
 def workload_of(serve: Serve) -> Workload:

@@ -25,7 +25,8 @@ def replicas_of(picks: Sequence[Pick], problem: Problem) -> tuple[Replica, ...]:
 def _replica(name: str, pick: Pick, problem: Problem) -> Replica:
     candidate = pick.candidate
     context = -(-problem.context // BLOCK) * BLOCK
-    tokens = min(candidate.kv_tokens // BLOCK * BLOCK, candidate.batch * context)
+    seats = int(problem.seats(candidate.batch, candidate.kv_tokens))
+    tokens = min(candidate.kv_tokens // BLOCK * BLOCK, seats * context)
     bounds = np.concatenate([[0], np.cumsum(candidate.layers)]).tolist()
     stages = tuple(
         _stage(problem, problem.classes[cls], (bounds[i], bounds[i + 1]), pick.place[i], tokens)
@@ -34,8 +35,10 @@ def _replica(name: str, pick: Pick, problem: Problem) -> Replica:
     return Replica(
         name=name,
         stages=stages,
-        max_batch=candidate.batch,
+        max_batch=seats,
+        step_tokens=candidate.step_tokens,
         kv_tokens=tokens,
+        role=candidate.role,
         rate_req_per_s=pick.load,
         capacity_req_per_s=candidate.rate,
         cost_usd_per_h=0.0,

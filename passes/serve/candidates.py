@@ -8,17 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from hexdsl.costs.serving import Pipeline
+from hexdsl.ir.engine import Part, limits_of
 from hexdsl.ir.spec.rule import Metric, Rule, holds, metrics_in
 from hexdsl.passes.serve.layers import Bools, Floats, Ints
-from hexdsl.passes.serve.metrics import IdealLine, Latency
+from hexdsl.passes.serve.metrics import LATENCY_OF, IdealLine, Latency
+from hexdsl.passes.serve.phases import prefill_points
 from hexdsl.passes.serve.points import Points, Pricer
-from hexdsl.passes.serve.problem import Problem
-from hexdsl.passes.serve.rules import SHAPES, Rules, truth
+from hexdsl.passes.serve.problem import Problem, Role
+from hexdsl.passes.serve.rules import SHAPES, Rules, phase_of, truth
 from hexdsl.passes.serve.shapes import Shape, Signature, every_shape
 from hexdsl.passes.serve.wide import promising_shapes
 
-THIN = 1.1
-"""Ratio of neighbouring numbers of running requests among which an objective over latencies chooses."""
+THIN, WIDE_THIN = 1.1, 2.0
+"""Ratio of neighbouring numbers of running requests among which an objective over latencies chooses, on small
+inventories and on large ones."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class Candidate:
     batch: int
     rate: float
     kv_tokens: int
+    step_tokens: int
     metrics: tuple[float, ...]
+    role: Role = "both"
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,20 @@ class Space:
 
     def met(self, rule: Rule, ideal: bool = False) -> tuple[Bools, ...]:
         """Where a rule over shapes or latencies holds; a rule over degrees must hold for every stage."""
+        return tuple(self._met(rule, o, ideal) for o in self.options)
+
+    def _met(self, rule: Rule, options: Options, ideal: bool) -> Bools:
+        phase, role, many = phase_of(rule, self.problem.serve), options.points.role, len(options.points.batches)
+        if phase is not None and role not in (phase, "both"):
+            return np.ones(many, dtype=bool)
         if all(m.name in SHAPES for m in metrics_in(rule.expr)):
-            return tuple(np.full(len(o.points.batches), _fits(rule, o.points.shape)) for o in self.options)
-        return tuple(truth(rule.expr, lambda m, o=o: self.column(o, m, ideal)) for o in self.options)  # type: ignore[misc]
+            return np.full(many, _fits(rule, options.points.shape))
+        return truth(rule.expr, lambda m: self._kept_clear(options, m, ideal))
+
+    def _kept_clear(self, options: Options, metric: Metric, ideal: bool) -> Floats:
+        """A latency as a rule sees it, with the margin that a simulation asked for."""
+        kind = self.problem.kind_of(options.points.shape, options.points.role)
+        return self.column(options, metric, ideal) * (1.0 if ideal else self.problem.margin(str(metric), kind))
 
     def at_most(self, metric: Metric, limit: float, ideal: bool = False) -> tuple[Bools, ...]:
         """Where a latency is at most so much."""
@@ -112,8 +128,20 @@ def space_of(problem: Problem, named: Sequence[Metric]) -> Space:
     """Every operating point, with the latencies that are named."""
     pricer = Pricer(problem)
     shapes = every_shape(problem) if problem.small else promising_shapes(problem, pricer)
-    options = tuple(_options(p, problem, pricer, tuple(named)) for p in pricer.points(shapes))
+    points = list(pricer.points(_runnable(shapes, problem, "both")))
+    if problem.phased and not any(m.name == "latency" for m in named):
+        points += prefill_points(pricer, _runnable(shapes, problem, "prefill"))
+        points += pricer.points(_runnable(shapes, problem, "decode"), "decode")
+    options = tuple(_options(p, problem, pricer, tuple(named)) for p in points)
     return Space(problem, pricer, tuple(named), options, problem.small)
+
+
+def _runnable(shapes: Sequence[Shape], problem: Problem, role: Role) -> Iterator[Shape]:
+    """The shapes that every engine of the workflow's targets can run in this role."""
+    limits, formats = limits_of(problem.serve.target), [c.formats for c in problem.classes]
+    for shape in shapes:
+        if limits.allows([Part(s.machine, formats[s.cls], s.tp) for s in shape.slots], role):
+            yield shape
 
 
 def _options(points: Points, problem: Problem, pricer: Pricer, named: tuple[Metric, ...]) -> Options:
@@ -122,12 +150,14 @@ def _options(points: Points, problem: Problem, pricer: Pricer, named: tuple[Metr
         return Options(points, none, none)
     stages = tuple(pricer.stage(c, t) for c, t in points.shape.stages)
     line = Pipeline(stages, tuple(points.layers.T), points.hops)
-    known = problem.arrivals is not None
-    real = Latency(line, points.batches, points.rate if known else None, problem, points.tpot)
+    known, kind = problem.arrivals is not None or points.role == "prefill", LATENCY_OF[points.role]
+    seats = problem.seats(points.batches, points.kv_tokens)
+    real = kind(line, points.batches, points.rate if known else None, problem, points.tpot, seats)
     metrics = np.stack([np.broadcast_to(real.value(m), points.batches.shape) for m in named], axis=1)
     if not problem.small:
         return Options(points, metrics, metrics)
-    ideal = _ideal(points, IdealLine(stages, tuple(map(int, points.layers[0])), points.hops, points.most), problem)
+    some = tuple(map(int, points.layers[0]))
+    ideal = _ideal(points, IdealLine(stages, some, points.hops, points.step_tokens, points.most), problem)
     return Options(
         points, metrics, np.stack([np.broadcast_to(ideal.value(m), points.batches.shape) for m in named], axis=1)
     )
@@ -139,7 +169,8 @@ def _ideal(points: Points, line: IdealLine, problem: Problem) -> Latency:
     batches = before + 1
     steps = np.where(batches == points.batches, points.tpot, np.concatenate([points.tpot[:1], points.tpot[:-1]]))
     rates = np.concatenate([[0.0], np.maximum.accumulate(points.rate)[:-1]])
-    return Latency(line, batches, rates if problem.arrivals is not None else None, problem, steps)
+    known = problem.arrivals is not None or points.role == "prefill"
+    return LATENCY_OF[points.role](line, batches, rates if known else None, problem, steps)
 
 
 @dataclass(frozen=True)
@@ -161,13 +192,28 @@ def worthwhile(
     not always better (`faster`), only points of the same rate can beat.  Of equals the first is kept.
     """
     columns = [space.named.index(m) for m in metrics]
-    groups: dict[Signature, list[_Row]] = {}
+    bearable, ratio = _bearable(space, choice, columns), THIN if space.problem.small else WIDE_THIN
+    groups: dict[tuple[Role, Signature], list[_Row]] = {}
     for i, (options, mask) in enumerate(zip(space.options, choice.masks, strict=True)):
-        rows = _best_row(options, mask) if not columns and faster else _thinned(options, mask)
+        values = options.latencies(choice.ideal)[:, columns]
+        mask = mask & (np.isfinite(values) & (values <= bearable)).all(axis=1)
+        rows = _best_row(options, mask) if not columns and faster else _thinned(options, mask, ratio)
         found = _rows(i, options, rows, columns, choice.ideal)
-        groups.setdefault(options.points.shape.signature, []).extend(found)
+        groups.setdefault((options.points.role, options.points.shape.signature), []).extend(found)
     kept = (row for rows in groups.values() for row in _front(rows, faster))
     return tuple(_candidate(space, row) for row in sorted(kept, key=lambda r: (r.option, r.row)))
+
+
+FAR_OFF = 100.0
+"""An operating point at which a latency is so many times the least of any is no part of a least mean."""
+
+
+def _bearable(space: Space, choice: Choice, columns: Sequence[int]) -> Floats:
+    """The most that latencies whose mean is wanted may come to: where requests wait for ever, there is no mean."""
+    pairs = zip(space.options, choice.masks, strict=True)
+    values = [o.latencies(choice.ideal)[mask][:, columns] for o, mask in pairs]
+    rows = np.concatenate(values) if values else np.zeros((0, len(columns)))
+    return np.asarray(FAR_OFF * rows.min(axis=0)) if len(rows) else np.full(len(columns), np.inf)
 
 
 def _best_row(options: Options, mask: Bools) -> Ints:
@@ -175,12 +221,12 @@ def _best_row(options: Options, mask: Bools) -> Ints:
     return rows[np.argmax(options.points.rate[rows])][None] if len(rows) else rows
 
 
-def _thinned(options: Options, mask: Bools) -> Ints:
-    """Rows at which the number of running requests has grown by `THIN`, and the last."""
+def _thinned(options: Options, mask: Bools, ratio: float) -> Ints:
+    """Rows at which the number of running requests has grown by this ratio, and the last."""
     kept: list[int] = []
     rows = np.flatnonzero(mask)
     for row in rows:
-        if not kept or row == rows[-1] or options.points.batches[row] >= THIN * options.points.batches[kept[-1]]:
+        if not kept or row == rows[-1] or options.points.batches[row] >= ratio * options.points.batches[kept[-1]]:
             kept.append(int(row))
     return np.array(kept, dtype=np.int64)
 
@@ -210,5 +256,5 @@ def _front(rows: list[_Row], faster: bool) -> list[_Row]:
 def _candidate(space: Space, row: _Row) -> Candidate:
     points = space.options[row.option].points
     layers = tuple(map(int, points.layers[row.row]))
-    tokens = int(points.kv_tokens[row.row])
-    return Candidate(points.shape, layers, int(points.batches[row.row]), row.rate, tokens, row.metrics)
+    batch, tokens, step = (int(x[row.row]) for x in (points.batches, points.kv_tokens, points.step_tokens))
+    return Candidate(points.shape, layers, batch, row.rate, tokens, step, row.metrics, points.role)

@@ -9,10 +9,14 @@ Parameters
     lambda the arrivals, where the load gives them
 Variables
     x_p  whole, replicas of p;  z_{c,k} whole, machines cut in way k
+    f_KK' >= 0, requests/s that are prefilled on replicas at place K (P_K) and decoded at K' (D_K'), where phases may
+    lie on different replicas; h, all of them; sums of r_p over p are otherwise over those that do both
     g >= 0, requests/s that are served, where arrivals are known; y_p >= 0, those of each candidate, where an objective
     is a mean latency
 Constraints
-    g <= sum_p r_p x_p, or y_p <= r_p x_p and g = sum_p y_p     replicas serve at most their rate
+    g <= sum_p r_p x_p + h, or y_p <= r_p x_p and g = sum_p y_p  replicas serve at most their rate
+    h = sum_KK' f_KK',  sum_K' f_KK' <= sum_(p in P_K) r_p x_p,  sum_K f_KK' <= sum_(p in D_K') r_p x_p
+    f_KK' <= k_KK' sum_(p in P_K) x_p,  f_KK' <= k_KK' sum_(p in D_K') x_p        KV caches fit on their links
     sum_p u_{p,c,s} x_p <= sum_k a_{k,s} z_{c,k}                 parts fit into machines
     sum_k z_{c,k} <= n_c                                        there are only so many machines
     g <= lambda, or = lambda where all arrivals must be served;  sum_p x_p >= 1
@@ -33,6 +37,7 @@ from typing import Any
 import numpy as np
 
 from hexdsl.passes.serve.candidates import Candidate
+from hexdsl.passes.serve.handover import Place, most_handed, place_of
 from hexdsl.passes.serve.layers import Floats
 from hexdsl.passes.serve.problem import NodeClass, Problem
 from hexdsl.passes.serve.rules import Linear, Total
@@ -71,7 +76,7 @@ class Programme:
     candidates: tuple[Candidate, ...]
     shares: bool
     unit: float
-    """Requests/s in which g and y count."""
+    """Requests/s in which f, g and y count."""
     cuts: tuple[tuple[tuple[int, ...], ...], ...]
     """The ways to cut a machine of each class."""
 
@@ -81,14 +86,25 @@ class Programme:
             (w * self.each(n, form.requests) for n, w in sorted(form.weights.items())), np.zeros(len(self.candidates))
         )
         served = 0.0 if self.problem.arrivals is None else form.weights.get("goodput", 0.0) * self.unit
-        scale = max(float(np.abs(each).max(initial=0.0)), abs(served)) or 1.0
+        handed = self._handed(form)
+        scale = max(float(np.abs(each).max(initial=0.0)), abs(served), abs(handed)) or 1.0
         found = quicksum(float(a) * self.model.x[i] for i, a in enumerate(each / scale) if a) + form.constant / scale
-        return Scaled(found + served / scale * self.model.served if served else found, scale)
+        found += served / scale * self.model.served if served else 0.0
+        found += handed / scale * quicksum(self.model.handed.values()) if handed else 0.0
+        return Scaled(found, scale)
+
+    def _handed(self, form: Linear) -> float:
+        """What a unit of requests/s that change replicas adds to a form."""
+        if not hasattr(self.model, "handed"):
+            return 0.0
+        tokens = 1.0 if form.requests else self.problem.output
+        goodput = form.weights.get("goodput", 0.0) if self.problem.arrivals is None else 0.0
+        return (form.weights.get("throughput", 0.0) * tokens + goodput) * self.unit
 
     def each(self, name: str, requests: bool = False) -> Floats:
         """What one replica of each candidate adds to a total, in base units; 0 where replicas do not add up to it."""
         if name in ("throughput", "goodput"):
-            rates = np.array([c.rate for c in self.candidates])
+            rates = np.array([c.rate if c.role == "both" else 0.0 for c in self.candidates])
             if name == "goodput":
                 return rates if self.problem.arrivals is None else np.zeros_like(rates)
             return rates * (1.0 if requests else self.problem.output)
@@ -117,7 +133,13 @@ class Programme:
     def require(self, total: Total) -> Any:
         """Adds a rule; returns its constraint."""
         made = self.linear(total.linear).expression
-        return self.model.rules.add(made <= 0 if total.op == "<=" else made >= 0 if total.op == ">=" else made == 0)
+        return self.add(made <= 0 if total.op == "<=" else made >= 0 if total.op == ">=" else made == 0)
+
+    def add(self, relation: Any) -> Any:
+        """Adds a constraint; one that hangs on no variable as a row that holds always, or never."""
+        if isinstance(relation, (bool, np.bool_)):
+            relation = self.model.x[0] >= 0 if relation else self.model.x[0] <= -1
+        return self.model.rules.add(relation)
 
     def bar(self, members: Sequence[int]) -> list[Any]:
         """Forbids candidates; returns the constraints, none where there are no members."""
@@ -148,11 +170,43 @@ def programme(
     model.some = Constraint(expr=quicksum(model.x[i] for i in model.x) >= 1)
     model.rules, model.placed = ConstraintList(), ConstraintList()
     _add_machines(made, uses)
+    if any(c.role != "both" for c in candidates):
+        add_handovers(made)
     if problem.arrivals is not None:
         _add_load(made, problem.arrivals / made.unit, serve_all)
     for k, together in enumerate(unplaceable):
         made.forbid(together, f"less_{k}")
     return made
+
+
+def add_handovers(made: Programme) -> None:
+    """The flows from prefill to decode replicas by place, within what those serve and what links carry."""
+    model, places = made.model, [place_of(c.shape) for c in made.candidates]
+    first, then = (_by_place(made.candidates, places, role) for role in ("prefill", "decode"))
+    most = {(a, b): most_handed(made.problem, a, b) / made.unit for a in first for b in then}
+    pairs = dict(enumerate(p for p in sorted(most) if most[p] > 0))
+    model.handed = Var(list(pairs), domain=NonNegativeReals)
+    model.flows = ConstraintList()
+
+    def total(side: Sequence[int], each: Callable[[int], float]) -> Any:
+        return quicksum(each(i) * model.x[i] for i in side)
+
+    for k, (a, b) in pairs.items():
+        for side in (first[a], then[b]):
+            model.flows.add(model.handed[k] <= total(side, lambda _, k=k: most[pairs[k]]))  # type: ignore[misc]
+    for halves, at in ((first, 0), (then, 1)):
+        for place, who in halves.items():
+            gone = quicksum(model.handed[k] for k, pair in pairs.items() if pair[at] == place)
+            model.flows.add(gone <= total(who, lambda i: made.candidates[i].rate / made.unit))
+
+
+def _by_place(candidates: Sequence[Candidate], places: Sequence[Place], role: str) -> dict[Place, list[int]]:
+    """The candidates of a role, by number, at each place where there are any."""
+    found: dict[Place, list[int]] = {}
+    for i, candidate in enumerate(candidates):
+        if candidate.role == role:
+            found.setdefault(places[i], []).append(i)
+    return dict(sorted(found.items()))
 
 
 def _add_load(made: Programme, arrivals: float, serve_all: bool) -> None:
@@ -163,7 +217,9 @@ def _add_load(made: Programme, arrivals: float, serve_all: bool) -> None:
         model.serves = Constraint(model.x.index_set(), rule=lambda m, i: m.y[i] <= rates[i] * m.x[i])
         model.shared = Constraint(expr=model.served == quicksum(model.y[i] for i in model.y))
     else:
-        model.serves = Constraint(expr=model.served <= quicksum(r * model.x[i] for i, r in enumerate(rates)))
+        whole = quicksum(r * model.x[i] for i, r in enumerate(rates) if made.candidates[i].role == "both")
+        handed = quicksum(model.handed.values()) if hasattr(model, "handed") else 0.0
+        model.serves = Constraint(expr=model.served <= whole + handed)
     model.at_most = Constraint(expr=model.served <= arrivals)
     if serve_all:
         model.all_served = Constraint(expr=model.served >= arrivals * (1 - 1e-9))

@@ -33,6 +33,8 @@ class Decided:
     """The replicas, with the value of the first objective, what bounds it in the search, and how it was solved."""
 
     picks: tuple[Pick, ...]
+    served: float | None
+    """Requests/s where replicas of one phase are to share them out; None where the picks say it."""
     value: float
     bound: float | None
     proven: bool
@@ -48,7 +50,9 @@ def decide(question: Question, machines: Sequence[Machine]) -> Decided:
         places = place([c.shape for c in chosen], _cuts(made), machines, made.problem)
         if places is not None:
             picks = tuple(Pick(*p) for p in zip(chosen, places, _loads(made, chosen), strict=True))
-            return Decided(picks, first.value, first.bound, first.proven, outcome.solutions)
+            apart = any(c.role != "both" for c in chosen)
+            served = _served(made, chosen) if apart else None
+            return Decided(picks, served, first.value, first.bound, first.proven, outcome.solutions)
         together = Counter(c.shape.signature for c in chosen)
         question = replace(question, unplaceable=(*question.unplaceable, together))
 
@@ -157,6 +161,16 @@ def _loads(made: Programme, chosen: Sequence[Candidate]) -> list[float]:
     shares = _chosen_shares(made, chosen) if made.shares else rates
     total = sum(shares)
     return [min(r, served * s / total) if total else 0.0 for r, s in zip(rates, shares, strict=True)]
+
+
+def _served(made: Programme, chosen: Sequence[Candidate]) -> float:
+    """Requests/s that the programme serves with replicas of which some do one phase only."""
+    rates = [c.rate for c in chosen if c.role == "both"]
+    most = sum(rates) + sum(float(v.value or 0.0) for v in made.model.handed.values()) * made.unit
+    if made.problem.arrivals is None:
+        return most
+    most, served = min(made.problem.arrivals, most), float(made.model.served.value) * made.unit
+    return most if served >= most * (1 - NEAR) else min(most, served)
 
 
 def _chosen_shares(made: Programme, chosen: Sequence[Candidate]) -> list[float]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from hexdsl.ir.plan import Certificate, Decision, Plan
 from hexdsl.passes.serve.build import busiest_first, replicas_of
 from hexdsl.passes.serve.candidates import Space, space_of
+from hexdsl.passes.serve.certify import CLOSE, gap
 from hexdsl.passes.serve.decide import Decided, bound_of, decide
 from hexdsl.passes.serve.goals import Aim, aims_of, require_figures, serves_all
+from hexdsl.passes.serve.handover import share_out
 from hexdsl.passes.serve.noplan import explain_misfit
 from hexdsl.passes.serve.points import EVERY, light_layers
 from hexdsl.passes.serve.predict import views_of
@@ -37,12 +39,22 @@ def groups(plan: Plan) -> Plan:
     decided = decide(question, plan.machines)
     picks = busiest_first(decided.picks)
     made = plan.with_(context=problem.context, replicas=replicas_of(picks, problem))
+    if decided.served is not None:
+        made = _with_handovers(made, problem, decided.served)
     reasons = replica_decisions([p.candidate for p in picks], made.replicas, question)
     return made.with_(
         certificates=(*plan.certificates, _certificate(question, decided, _reached(made, question, decided))),
         decisions=(*plan.decisions, *_decisions(problem, aims, space), *reasons),
         notes=(*plan.notes, *_notes(problem)),
     )
+
+
+def _with_handovers(plan: Plan, problem: Problem, served: float) -> Plan:
+    """The plan with its load shared out over the phases."""
+    shared = share_out(plan, problem, served)
+    loads = zip(plan.replicas, shared.loads, strict=True)
+    replicas = tuple(r.with_(rate_req_per_s=min(load, r.capacity_req_per_s)) for r, load in loads)
+    return plan.with_(replicas=replicas, handovers=shared.handovers)
 
 
 def _reached(plan: Plan, question: Question, decided: Decided) -> float:
@@ -78,15 +90,6 @@ def _certificate(question: Question, decided: Decided, objective: float) -> Cert
     )
 
 
-CLOSE = 1e-6
-"""An objective this near to its bound has reached it."""
-
-
-def gap(objective: float, bound: float) -> float:
-    """Relative distance of an objective from its bound."""
-    return abs(objective - bound) / max(abs(objective), abs(bound), 1e-12)
-
-
 def _bound(question: Question, decided: Decided) -> float | None:
     """What no plan beats in the first objective; None where nothing is known."""
     space, aim = question.space, question.aims[0]
@@ -99,8 +102,8 @@ def _bound(question: Question, decided: Decided) -> float | None:
 
 
 def _full(problem: Problem) -> bool:
-    """Whether memory is counted exactly and every number of running requests is tried."""
-    return light_layers(problem) <= 1 and problem.engine.max_batch <= EVERY
+    """Whether memory is counted exactly, every number of running requests is tried, and no phases lie apart."""
+    return light_layers(problem) <= 1 and problem.engine.max_batch <= EVERY and not problem.phased
 
 
 def _method(space: Space, exact: bool, bound: float | None) -> str:

@@ -23,13 +23,15 @@ EQUAL = 1e-9
 class Pace:
     """What stages cost, one row a number of running requests (K) and one column a stage (S).
 
-    A stage of n layers is busy for `slope * n + fixed` seconds and holds at most `most` layers.  A cycle takes the
-    path (`extra` seconds for links, and all stages) or `rounds` times its busiest member, and at least `floor`
-    seconds, which the links take.
+    A stage of n layers is busy for `slope * n + fixed` seconds, holds up the next step for that or for `peak * n +
+    hidden` (`hexdsl.costs.bursts`), and holds at most `most` layers.  A cycle takes the path (`extra` seconds for
+    links, and all stages) or `rounds` times the longest hold-up, and at least `floor` seconds, which the links take.
     """
 
     slope: Floats
     fixed: Floats
+    peak: Floats
+    hidden: Floats
     most: Ints
     extra: Floats
     rounds: Floats
@@ -38,31 +40,33 @@ class Pace:
     def cycle(self, layers: Ints) -> Floats:
         """Seconds of a cycle with these layers, shape (K,)."""
         busy = self.slope * layers + self.fixed
-        path, busiest = self.extra + busy.sum(axis=1), self.rounds * busy.max(axis=1)
+        path, held = self.extra + busy.sum(axis=1), np.maximum(busy, self.peak * layers + self.hidden)
+        busiest = self.rounds * held.max(axis=1)
         return np.asarray(np.maximum(np.maximum(path, busiest), self.floor))
 
     @staticmethod
     def joined(parts: Sequence[Pace]) -> Pace:
         """The rows of all parts, one after the other."""
-        names = ("slope", "fixed", "most", "extra", "rounds", "floor")
+        names = ("slope", "fixed", "peak", "hidden", "most", "extra", "rounds", "floor")
         return Pace(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
 
     def reordered(self, order: Ints) -> Pace:
         """The same with each row's stages in another order."""
-        slope, fixed = np.take_along_axis(self.slope, order, axis=1), np.take_along_axis(self.fixed, order, axis=1)
-        return replace(self, slope=slope, fixed=fixed, most=np.take_along_axis(self.most, order, axis=1))
+        names = ("slope", "fixed", "peak", "hidden", "most")
+        return replace(self, **{n: np.take_along_axis(getattr(self, n), order, axis=1) for n in names})
 
 
 def split_layers(layers: int, pace: Pace) -> Ints:
     """Layers per stage, shape (K, S), that minimise each row's cycle; of equal ones, its busiest stage's time.
 
-    Sets: stages i.  Variables: n_i whole, 1 <= n_i <= most_i, sum of n_i = layers.  With t_i = slope_i n_i + fixed_i
-    the objective is max(extra + sum of t_i, rounds * max of t_i, floor) (`hexdsl.costs.serving.Pipeline`).
+    Sets: stages i.  Variables: n_i whole, 1 <= n_i <= most_i, sum of n_i = layers.  With t_i = slope_i n_i + fixed_i,
+    and u_i = max(t_i, peak_i n_i + hidden_i), the objective is max(extra + sum of t_i, rounds * max of u_i, floor)
+    (`hexdsl.costs.serving.Pipeline`).
 
-    Under a cap T on the t_i each stage may hold floor((T - fixed_i) / slope_i) layers, and the least sum fills stages
-    in order of slope.  That sum falls as T grows while rounds * T rises, so that the best T is where they cross, or
-    just below it; bisection finds it, and then the least T of the same cycle.  Every row must have room: 1 <= most_i,
-    and the sum of most_i >= layers.
+    A cap T on the u_i bounds the layers of each stage, and the least sum of t_i fills stages in order of slope.  That
+    sum falls as T grows while rounds * T rises, so that the best T is where they cross, or just below it; bisection
+    finds it, and then the least T of the same cycle.  Every row must have room: 1 <= most_i, and the sum of most_i >=
+    layers.
     """
     if pace.slope.shape[1] == 1:
         return np.full(pace.most.shape, layers)
@@ -79,6 +83,8 @@ class _Columns:
     layers: int
     slope: Floats
     fixed: Floats
+    peak: Floats
+    hidden: Floats
     most: Floats
     extra: Floats
     rounds: Floats
@@ -86,13 +92,14 @@ class _Columns:
 
     @staticmethod
     def of(layers: int, pace: Pace) -> _Columns:
-        slope, fixed, most = (np.ascontiguousarray(a.T, dtype=np.float64) for a in (pace.slope, pace.fixed, pace.most))
-        return _Columns(layers, slope, fixed, most, pace.extra, pace.rounds, pace.floor)
+        rows = (pace.slope, pace.fixed, pace.peak, pace.hidden, pace.most)
+        slope, fixed, peak, hidden, most = (np.ascontiguousarray(a.T, dtype=np.float64) for a in rows)
+        return _Columns(layers, slope, fixed, peak, hidden, most, pace.extra, pace.rounds, pace.floor)
 
     def split(self) -> Floats:
         """Layers by stage and case."""
-        low = self.layers / (1 / self.slope).sum(axis=0) / 2
-        top = (self.slope * self.layers + self.fixed).max(axis=0)
+        low = self.layers / (1 / self.peak).sum(axis=0) / 2
+        top = self._held(np.full_like(self.slope, self.layers)).max(axis=0)
         below, above = self._narrow(low, top, CROSSING, lambda path, cap: self.rounds * cap >= self.extra + path)
         (n, fits), (m, _) = self._fill(below), self._fill(above)
         best = np.where(fits, np.minimum(self._cycle(n), self._cycle(m)), self._cycle(m)) * (1 + EQUAL)
@@ -100,13 +107,18 @@ class _Columns:
         return self._fill(cap)[0]
 
     def _cycle(self, layers: Floats) -> Floats:
-        busy = self.slope * layers + self.fixed
-        path, busiest = self.extra + busy.sum(axis=0), self.rounds * busy.max(axis=0)
+        path = self.extra + (self.slope * layers + self.fixed).sum(axis=0)
+        busiest = self.rounds * self._held(layers).max(axis=0)
         return np.asarray(np.maximum(np.maximum(path, busiest), self.floor))
 
+    def _held(self, layers: Floats) -> Floats:
+        return np.maximum(self.slope * layers + self.fixed, self.peak * layers + self.hidden)
+
     def _fill(self, cap: Floats) -> tuple[Floats, Bools]:
-        """One layer a stage, the rest to stages in order under a cap on their busy time; and whether all fit."""
-        rooms = np.minimum(np.floor((cap * (1 + 1e-13) - self.fixed) / self.slope), self.most)
+        """One layer a stage, the rest to stages in order under a cap on their hold-up; and whether all fit."""
+        top = cap * (1 + 1e-13)
+        held = np.minimum((top - self.fixed) / self.slope, (top - self.hidden) / self.peak)
+        rooms = np.minimum(np.floor(held), self.most)
         spare, rest = rooms - 1, self.layers - len(rooms)
         upto = np.cumsum(spare, axis=0)
         fits = (spare.min(axis=0) >= 0) & (upto[-1] >= rest)

@@ -10,17 +10,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hexdsl.costs.network import transfer
-from hexdsl.costs.predict import TPOT_BAND
-from hexdsl.costs.serving import Pipeline
+from hexdsl.costs.predict import tpot_band
+from hexdsl.costs.serving import Load, Pipeline, seat_wait, waiting
 from hexdsl.ir.spec.rule import Metric
 from hexdsl.ir.spec.workload import Length
 from hexdsl.passes.serve.layers import Floats, Ints
-from hexdsl.passes.serve.problem import Problem
+from hexdsl.passes.serve.problem import Problem, Role
 
 LATENCIES = ("ttft", "tpot", "latency")
 
 TAIL = 90
 """From this percentile on, a rule is held against the upper end of the predicted range."""
+
+TAIL_WAITS = 4.0
+"""What the slow end of the requests waits in a queue, over the mean: the 95 % quantile of the waiting times of a queue
+with one server, whose tail is exponential, is 3 to 6 times their mean for a load of 0.9 to 0.3."""
 
 FAR = 3.09
 """Score of the 99.9 % quantile, which stands for `max`."""
@@ -36,6 +40,8 @@ class Latency:
     problem: Problem
     step: ArrayLike | None = None
     """Seconds per output token at `batch`, where they are known already."""
+    seats: ArrayLike | None = None
+    """Requests that the replica takes on at once; None where none waits for a seat."""
 
     def value(self, metric: Metric) -> Floats:
         """`p95(ttft)` and the like, in the shape of `batch`.
@@ -53,18 +59,59 @@ class Latency:
     def ttft(self, stat: str) -> Floats:
         """Seconds to the first token."""
         load = self.problem.load
-        _, expected, high = self.line.ttft(self.batch, load, self.rate, self._step)
+        alone, expected, high = self.line.ttft(self.batch, load, self.rate, self._step, TAIL_WAITS)
         prompt = length_at(self.problem.workload.prompt, stat)
-        longer = 0.0 if prompt == load.prompt else self.line.first_token(prompt) - self.line.first_token(load.prompt)
-        return np.maximum(0.0, (high if is_tail(stat) else expected) + longer)
+        longer = 0.0 if prompt == load.prompt else self.line.first_token(prompt) - alone
+        waits = self._seat_wait * (TAIL_WAITS if is_tail(stat) else 1.0)
+        return np.maximum(0.0, (high if is_tail(stat) else expected) + longer + waits)
+
+    @cached_property
+    def _seat_wait(self) -> Floats:
+        if self.rate is None or self.seats is None:
+            return np.asarray(0.0)
+        running = np.asarray(self.rate) * self.problem.output * self._step
+        return seat_wait(running, self.seats, self.rate, self.problem.load)
 
     def tpot(self, stat: str) -> Floats:
         """Seconds per output token."""
-        return self._step * (1 + TPOT_BAND[self.line.provenance]) if is_tail(stat) else self._step
+        return self._step * (1 + tpot_band(self.line)) if is_tail(stat) else self._step
 
     @cached_property
     def _step(self) -> Floats:
         return self.line.tpot(self.batch, self.problem.load) if self.step is None else np.asarray(self.step)
+
+
+@dataclass(frozen=True)
+class DecodeLatency(Latency):
+    """The same of a replica that only decodes: first tokens come from elsewhere."""
+
+    def ttft(self, stat: str) -> Floats:
+        return np.zeros_like(self._step)
+
+    @cached_property
+    def _step(self) -> Floats:
+        known = self.step
+        return self.line.tpot(self.batch, self.problem.load, prefill=False) if known is None else np.asarray(known)
+
+
+@dataclass(frozen=True)
+class PrefillLatency(Latency):
+    """The same of a replica that only computes prompts, one after the other, at `rate` requests per second."""
+
+    def ttft(self, stat: str) -> Floats:
+        load, fixed = self.problem.load, self.line.overheads.first_token_s
+        alone, prompt = self.line.first_token(load.prompt), length_at(self.problem.workload.prompt, stat)
+        assert self.rate is not None
+        wait = waiting(self.line.prompt_gap(load.prompt, load.cv_prompt), self.rate, load)
+        longer = self.line.first_token(prompt) - alone
+        spent = 3 * fixed + TAIL_WAITS * wait if is_tail(stat) else fixed + wait
+        return np.asarray(np.maximum(0.0, alone + longer + spent))
+
+    def tpot(self, stat: str) -> Floats:
+        return np.zeros_like(np.asarray(self.rate))
+
+
+LATENCY_OF: dict[Role, type[Latency]] = {"both": Latency, "prefill": PrefillLatency, "decode": DecodeLatency}
 
 
 @dataclass(frozen=True)
@@ -86,9 +133,13 @@ class IdealLine(Pipeline):
         links = sum(float(transfer(hop, size)) for hop in self.hops)
         return np.asarray(total + links + float(self.stages[-1].head(1.0).total))
 
-    def prompt_gap(self, prompt: ArrayLike) -> Floats:
+    def turn(self, batch: ArrayLike, load: Load, step: ArrayLike) -> Floats:
+        """Prompts alone, without the steps that they share."""
+        return self.prompt_gap(load.prompt, load.cv_prompt)
+
+    def prompt_gap(self, prompt: ArrayLike, cv: float = 0.0) -> Floats:
         """The least of any split: all stages equally busy with prompts."""
-        busy = self._layers / sum(1 / float(s.prefill(prompt)) for s in self.stages)
+        busy = self._layers / sum(1 / float(s.prefill(prompt, cv)) for s in self.stages)
         size = float(np.asarray(prompt)) * self.stages[0].token_bytes
         return np.asarray(max([busy, *(size / hop.bandwidth for hop in self.hops)]))
 

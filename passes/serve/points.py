@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from hexdsl.costs.arch import embedding_params, kv_shards, kv_values, layer_params
+from hexdsl.costs.bursts import Burst, burst, step_budget
 from hexdsl.costs.gpu import Link
 from hexdsl.costs.memory import Slice, activation_bytes, budget_bytes
 from hexdsl.costs.stage import StageCost, stage_cost
 from hexdsl.passes.serve.layers import Bools, Floats, Ints, Pace, split_layers
-from hexdsl.passes.serve.problem import BLOCK, NodeClass, Problem
+from hexdsl.passes.serve.problem import BLOCK, NodeClass, Problem, Role
 from hexdsl.passes.serve.shapes import Shape
 
 EVERY = 256
@@ -38,8 +39,10 @@ class Points:
     tpot: Floats
     rate: Floats
     kv_tokens: Ints
+    step_tokens: Ints
     most: Ints
     """Layers that each stage holds at the least KV cache, shape (stages,)."""
+    role: Role = "both"
 
 
 @dataclass(frozen=True)
@@ -99,15 +102,16 @@ class Pricer:
 
     problem: Problem
     stages: dict[tuple[int, int], StageCost] = field(default_factory=dict)
-    paces: dict[tuple[int, int, int], tuple[Floats, Floats]] = field(default_factory=dict)
+    paces: dict[tuple[int, int, int, Role], tuple[Floats, Floats, Floats]] = field(default_factory=dict)
     rooms: dict[tuple[int, int, bool, bool], StageRoom] = field(default_factory=dict)
 
-    def points(self, shapes: Iterable[Shape]) -> tuple[Points, ...]:
+    def points(self, shapes: Iterable[Shape], role: Role = "both") -> tuple[Points, ...]:
         """The shapes that hold the model, each at every number of running requests that fits.
 
-        Shapes with as many stages are split together, which is much quicker than one by one.
+        They do both phases or only decode.  Shapes with as many stages are split together, which is much quicker than
+        one by one.
         """
-        drafts = [d for shape in shapes if (d := self._draft(shape)) is not None]
+        drafts = [d for shape in shapes if (d := self._draft(shape, role)) is not None]
         groups: dict[int, list[int]] = {}
         for i, draft in enumerate(drafts):
             groups.setdefault(len(draft.hops), []).append(i)
@@ -115,19 +119,21 @@ class Pricer:
         for members in groups.values():
             for i in range(0, len(members), TOGETHER):
                 some = members[i : i + TOGETHER]
-                found |= zip(some, self._split([drafts[k] for k in some]), strict=True)
+                found |= zip(some, self._split([drafts[k] for k in some], role), strict=True)
         return tuple(found[i] for i in range(len(drafts)))
 
-    def _draft(self, shape: Shape) -> _Draft | None:
+    def _draft(self, shape: Shape, role: Role) -> _Draft | None:
         hops = shape.hops(self.problem)
         if hops is None:
             return None
         room = self.room(shape)
         most = room.most(self.tokens)
         fits = (most.min(axis=1) >= 1) & (most.sum(axis=1) >= self.problem.arch.layers)
-        return _Draft(shape, hops, room, most[0], fits, self._pace(shape, hops, most, fits)) if fits.any() else None
+        return (
+            _Draft(shape, hops, room, most[0], fits, self._pace(shape, hops, most, fits, role)) if fits.any() else None
+        )
 
-    def _split(self, drafts: Sequence[_Draft]) -> Iterator[Points]:
+    def _split(self, drafts: Sequence[_Draft], role: Role) -> Iterator[Points]:
         """The points of shapes of equally many stages."""
         together = Pace.joined([d.pace for d in drafts])
         layers = split_layers(self.problem.arch.layers, together)
@@ -137,8 +143,10 @@ class Pricer:
             batches = self.batches[draft.fits]
             start, stop = stop, stop + len(batches)
             n, t = layers[start:stop], tpot[start:stop]
-            rate = batches / (self.problem.output * t)
-            yield Points(draft.shape, draft.hops, batches, n, t, rate, draft.room.tokens(n), draft.most)
+            margin = self.problem.margin("capacity", self.problem.kind_of(draft.shape, role))
+            rate = batches / (self.problem.output * t * margin)
+            tokens, budget = draft.room.tokens(n), self.budget(len(draft.hops) + 1)[draft.fits].astype(np.int64)
+            yield Points(draft.shape, draft.hops, batches, n, t, rate, tokens, budget, draft.most, role)
 
     def holds(self, shape: Shape) -> bool:
         """Whether a shape holds the model and the least KV cache."""
@@ -181,38 +189,62 @@ class Pricer:
             self.rooms[key] = stage_room(self.problem, self.problem.classes[cls], tp, first, last)
         return self.rooms[key]
 
-    def _pace(self, shape: Shape, hops: tuple[Link, ...], most: Ints, fits: Bools) -> Pace:
+    def _pace(self, shape: Shape, hops: tuple[Link, ...], most: Ints, fits: Bools, role: Role) -> Pace:
         """What the stages of a shape cost at the numbers of running requests that fit."""
         depth = len(shape.stages)
         rounds = self.rounds(depth)[fits]
-        slope = np.stack([self._paces(c, t, depth)[0][fits] for c, t in shape.stages], axis=1)
-        fixed = np.zeros_like(slope)
-        fixed[:, -1] = self._paces(*shape.stages[-1], depth)[1][fits]
-        sent = self._sent(depth, shape.stages[0])[fits]
+        paces = [self._paces(c, t, depth, role) for c, t in shape.stages]
+        slope, peak = (np.stack([pace[k][fits] for pace in paces], axis=1) for k in (0, 1))
+        fixed, hidden = np.zeros_like(slope), np.zeros_like(slope)
+        fixed[:, -1] = paces[-1][2][fits]
+        hidden[:, -1] = fixed[:, -1] * self.burst(depth).head[fits]
+        sent, bursts = (s[fits] for s in self._sent(depth, shape.stages[0], role))
         extra = np.asarray(sum((sent / h.bandwidth + h.latency_s for h in hops), np.zeros_like(sent)))
         slowest = max((1 / h.bandwidth for h in hops), default=0.0)
-        return Pace(slope, fixed, most[fits], extra, rounds, rounds * sent * slowest)
+        return Pace(slope, fixed, peak, hidden, most[fits], extra, rounds, rounds * bursts * slowest)
 
     def rounds(self, depth: int) -> Floats:
         """Micro-batches in flight at each number of running requests."""
         return np.asarray(np.minimum(float(depth), self.batches.astype(np.float64)))
 
-    def _paces(self, cls: int, tp: int, depth: int) -> tuple[Floats, Floats]:
-        """Busy seconds of one layer, and of the output head, at each number of running requests."""
-        key = (cls, tp, depth)
+    def each(self, depth: int) -> tuple[Floats, Floats]:
+        """Sequences in a micro-batch, and prompts that come to it in a step, at each number of running requests."""
+        sequences = self.batches / self.rounds(depth)
+        return sequences, sequences / self.problem.output
+
+    def budget(self, depth: int) -> Floats:
+        """The token budget of a step at each number of running requests."""
+        sequences, prompts = self.each(depth)
+        return step_budget(depth, sequences, prompts * self.problem.prompt, self.problem.engine.step_tokens)
+
+    def burst(self, depth: int) -> Burst:
+        """How unevenly coming prompts hold up a stage, at each number of running requests."""
+        sequences, prompts = self.each(depth)
+        return burst(self.rounds(depth), sequences, prompts, self.problem.prompt, self.budget(depth))
+
+    def _paces(self, cls: int, tp: int, depth: int, role: Role) -> tuple[Floats, Floats, Floats]:
+        """Seconds of one layer, on average and in a burst of prompts, and of the output head."""
+        key = (cls, tp, depth, role)
         if key not in self.paces:
-            each = self.batches / self.rounds(depth)
-            load, cost = self.problem.load, self.stage(cls, tp)
-            prompts = each / self.problem.output
-            layer = cost.decode(each, load.context).total + prompts * cost.prefill(load.prompt)
-            self.paces[key] = (layer, cost.head(each).total)
+            sequences, prompts = self.each(depth)
+            cost = self.stage(cls, tp)
+            decode = cost.decode(sequences, self.problem.load.context).total
+            both = float(role == "both")
+            prefill = both * prompts * cost.prefill(self.problem.prompt, self.problem.load.cv_prompt)
+            self.paces[key] = (
+                decode + prefill,
+                decode + self.burst(depth).prompts * prefill,
+                cost.head(sequences).total,
+            )
         return self.paces[key]
 
-    def _sent(self, depth: int, first: tuple[int, int]) -> Floats:
-        """Bytes that a micro-batch and its share of prompts send over a hop."""
-        each = self.batches / self.rounds(depth)
-        prompts = each / self.problem.output * float(np.asarray(self.problem.load.prompt))
-        return np.asarray((each + prompts) * self.stage(*first).token_bytes)
+    def _sent(self, depth: int, first: tuple[int, int], role: Role) -> tuple[Floats, Floats]:
+        """Bytes that a micro-batch and its share of prompts send over a hop: on average, and in a burst."""
+        sequences, prompts = self.each(depth)
+        tokens, size = float(role == "both") * prompts * self.problem.prompt, self.stage(*first).token_bytes
+        return np.asarray((sequences + tokens) * size), np.asarray(
+            (sequences + self.burst(depth).prompts * tokens) * size
+        )
 
 
 def stage_room(problem: Problem, cls: NodeClass, tp: int, first: bool, last: bool) -> StageRoom:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from hexdsl.costs.estimate import Estimate
-from hexdsl.costs.predict import predict_rate, predict_tpot, predict_ttft
+from hexdsl.costs.network import transfer
+from hexdsl.costs.predict import predict_first, predict_prompts, predict_rate, predict_tpot, predict_ttft
 from hexdsl.costs.serving import Pipeline
 from hexdsl.ir.plan import Plan, Prediction, Replica, RuleCheck, Term
 from hexdsl.ir.spec.rule import Compare, Expr, Metric, Number, Rule, children, holds, metrics_in, number
-from hexdsl.passes.serve.metrics import Latency, length_at
+from hexdsl.passes.serve.handover import kv_bytes, link_of
+from hexdsl.passes.serve.metrics import LATENCY_OF, Latency, length_at
 from hexdsl.passes.serve.priced import pipeline_of, running_at
-from hexdsl.passes.serve.problem import Problem, problem_of
-from hexdsl.passes.serve.rules import TOTALS, written_rules
+from hexdsl.passes.serve.problem import Problem, Role, problem_of
+from hexdsl.passes.serve.rules import TOTALS, phase_of, written_rules
 
 BINDING = 0.02
 """A rule binds where the plan comes this near to its limit."""
@@ -30,7 +32,7 @@ def predict(plan: Plan) -> Plan:
     replicas = tuple(v.replica.with_(predictions=v.predictions) for v in views)
     figures = Figures(plan, views, problem)
     checks = tuple(check(rule, figures) for rule in written_rules(problem.serve))
-    return plan.with_(replicas=replicas, predictions=_whole(views, problem), rules=checks)
+    return plan.with_(replicas=replicas, predictions=_whole(plan, views, problem), rules=checks)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class View:
     latency: Latency
     predictions: tuple[Prediction, ...]
 
+    def prediction(self, metric: str) -> Prediction:
+        """The prediction of this metric."""
+        return next(p for p in self.predictions if p.metric == metric)
+
 
 def views_of(plan: Plan, problem: Problem) -> tuple[View, ...]:
     """Every replica of a plan at its planned load."""
@@ -52,17 +58,30 @@ def views_of(plan: Plan, problem: Problem) -> tuple[View, ...]:
 
 def view_of(plan: Plan, replica: Replica, problem: Problem) -> View:
     """Prices a replica at its planned load: the requests that run together there, and what they see."""
-    line = pipeline_of(plan, replica, problem)
-    rate = replica.rate_req_per_s
-    running = running_at(line, rate, replica.max_batch, problem)
-    queue = rate if problem.arrivals is not None else None
-    share = next((r.weight for r in plan.routes if r.replica == replica.name), 0.0)
-    predictions = (
-        _prediction("ttft", "s", predict_ttft(line, running, problem.load, queue)),
-        _prediction("tpot", "s", predict_tpot(line, running, problem.load)),
-        _prediction("capacity", "req/s", predict_rate(line, replica.max_batch, problem.load)),
-    )
-    return View(replica, line, running, share, Latency(line, running, queue, problem), predictions)
+    line, rate, role = pipeline_of(plan, replica, problem), replica.rate_req_per_s, replica.role
+    running = 0.0
+    if role != "prefill":
+        running = running_at(line, rate, replica.max_batch, problem, prefill=role == "both")
+    queue = rate if problem.arrivals is not None or role == "prefill" else None
+    total = plan.served_req_per_s
+    share = rate / total if total else 1.0 / len(plan.entries)
+    latency = LATENCY_OF[role](line, running, queue, problem, seats=replica.max_batch)
+    return View(replica, line, running, share, latency, tuple(_predictions(line, replica, running, queue, problem)))
+
+
+def _predictions(
+    line: Pipeline, replica: Replica, running: float, queue: float | None, problem: Problem
+) -> Iterator[Prediction]:
+    """What a replica comes to in what it does."""
+    load, role = problem.load, replica.role
+    if role == "prefill":
+        yield _prediction("ttft", "s", predict_first(line, load, replica.rate_req_per_s))
+        yield _prediction("capacity", "req/s", predict_prompts(line, load))
+        return
+    if role == "both":
+        yield _prediction("ttft", "s", predict_ttft(line, running, load, queue))
+    yield _prediction("tpot", "s", predict_tpot(line, running, load, prefill=role == "both"))
+    yield _prediction("capacity", "req/s", predict_rate(line, replica.max_batch, load, prefill=role == "both"))
 
 
 def _prediction(metric: str, unit: str, estimate: Estimate) -> Prediction:
@@ -70,43 +89,61 @@ def _prediction(metric: str, unit: str, estimate: Estimate) -> Prediction:
     return Prediction(metric=metric, unit=unit, value=estimate.value, low=estimate.low, high=estimate.high, terms=terms)
 
 
-def _whole(views: Sequence[View], problem: Problem) -> tuple[Prediction, ...]:
-    ttft, tpot = (_mixed(views, k) for k in (0, 1))
+def _whole(plan: Plan, views: Sequence[View], problem: Problem) -> tuple[Prediction, ...]:
+    ttft, tpot = (_mixed(views, metric) for metric in ("ttft", "tpot"))
     output = length_at(problem.workload.output, "mean")
     ends = [(t, p) for t, p in ((ttft.value, tpot.value), (ttft.low, tpot.low), (ttft.high, tpot.high))]
     value, low, high = (t + p * max(0.0, output - 1) for t, p in ends)
-    latency = Prediction(metric="latency", unit="s", value=value, low=low, high=high)
-    capacity = _summed([v.predictions[2] for v in views], "capacity", "req/s", 1.0)
-    tokens = _summed([v.predictions[2] for v in views], "throughput", "tok/s", output)
+    moved = _moved(plan, problem)
+    latency = Prediction(metric="latency", unit="s", value=value + moved, low=low, high=high + moved)
+    capacity = _capacity(views)
+    tokens = _summed([capacity], "throughput", "tok/s", output)
     found = [ttft, tpot, latency, capacity, tokens]
     if problem.arrivals is not None:
-        served = sum(v.replica.rate_req_per_s for v in views)
+        served = plan.served_req_per_s
         low = min(served, capacity.low)
         found.insert(0, Prediction(metric="goodput", unit="req/s", value=served, low=low, high=served))
     return tuple(found)
 
 
-def _mixed(views: Sequence[View], k: int) -> Prediction:
+def _moved(plan: Plan, problem: Problem) -> float:
+    """Mean seconds that a request's KV cache is on its way from one replica to another."""
+    replicas = {r.name: r for r in plan.replicas}
+    total, seconds = plan.served_req_per_s, 0.0
+    for handover in plan.handovers:
+        source, target = replicas[handover.source], replicas[handover.target]
+        link = link_of(plan, problem, source, target)
+        assert link is not None
+        share = handover.weight * source.rate_req_per_s / total if total else 0.0
+        seconds += share * float(transfer(link, kv_bytes(problem, handover.bits)))
+    return seconds
+
+
+def _capacity(views: Sequence[View]) -> Prediction:
+    """Requests/s of the replicas that do both phases, and of the others the phase that can do less."""
+    by_role = {role: [v.prediction("capacity") for v in views if v.replica.role == role] for role in ROLES}
+    halves = [_summed(by_role[role], "capacity", "req/s", 1.0) for role in ("prefill", "decode") if by_role[role]]
+    least = min(halves, key=lambda p: p.value, default=None)
+    return _summed([*by_role["both"], *([least] if least else [])], "capacity", "req/s", 1.0)
+
+
+ROLES: tuple[Role, ...] = ("both", "prefill", "decode")
+
+
+def _mixed(views: Sequence[View], metric: str) -> Prediction:
     """A latency over all requests: the replicas' values weighted by their share of the requests."""
-    first = views[0].predictions[k]
-
-    def mean(get: Callable[[Prediction], float]) -> float:
-        return sum(v.share * get(v.predictions[k]) for v in views)
-
-    names = dict.fromkeys((t.name, t.provenance) for v in views for t in v.predictions[k].terms)
-    weighted = [(v.share, t) for v in views for t in v.predictions[k].terms]
+    known = [(v.share, p) for v in views for p in v.predictions if p.metric == metric]
+    names = dict.fromkeys((t.name, t.provenance) for _, p in known for t in p.terms)
     terms = tuple(
         Term(
             name=n,
-            provenance=p,
-            value=sum(share * t.value for share, t in weighted if (t.name, t.provenance) == (n, p)),
+            provenance=trust,
+            value=sum(share * t.value for share, p in known for t in p.terms if (t.name, t.provenance) == (n, trust)),
         )
-        for n, p in names
+        for n, trust in names
     )
-    return Prediction(
-        metric=first.metric, unit=first.unit, value=mean(lambda p: p.value), low=mean(lambda p: p.low),
-        high=mean(lambda p: p.high), terms=terms,
-    )  # fmt: skip
+    value, low, high = (sum(share * getattr(p, end) for share, p in known) for end in ("value", "low", "high"))
+    return Prediction(metric=metric, unit=known[0][1].unit, value=value, low=low, high=high, terms=terms)
 
 
 def _summed(parts: Sequence[Prediction], metric: str, unit: str, scale: float) -> Prediction:
@@ -129,9 +166,15 @@ class Figures:
         if metric.name not in TOTALS:
             return float(view.latency.value(metric))
         if metric.name == "throughput":
-            capacity = sum(v.replica.capacity_req_per_s for v in self.views)
+            capacity = self._capacity
             return capacity * (1.0 if unit == "req/s" else self.problem.output)
         return self._totals[metric.name]
+
+    @cached_property
+    def _capacity(self) -> float:
+        """Requests/s at most: of replicas of one phase the phase that can do less."""
+        by_role = {r: sum(v.replica.capacity_req_per_s for v in self.views if v.replica.role == r) for r in ROLES}
+        return by_role["both"] + min(by_role["prefill"], by_role["decode"])
 
     @cached_property
     def _totals(self) -> dict[str, float]:
@@ -139,7 +182,7 @@ class Figures:
             "cost": self._by_gpu("usd_per_h") / 3600,
             "devices": float(sum(len(v.replica.devices) for v in self.views)),
             "replicas": float(len(self.views)),
-            "goodput": sum(v.replica.rate_req_per_s for v in self.views),
+            "goodput": self.plan.served_req_per_s,
             "energy": self._by_gpu("watts"),
         }
 
@@ -152,9 +195,9 @@ class Figures:
 def check(rule: Rule, figures: Figures) -> RuleCheck:
     """A rule against the plan, for every replica and stage: the value that comes nearest to breaking it."""
     unit = unit_of(rule.expr)
-    cases = [
-        _case(rule.expr, figures, unit, v, tp) for v in figures.views for tp in sorted({s.tp for s in v.replica.stages})
-    ]
+    phase = phase_of(rule, figures.problem.serve)
+    views = [v for v in figures.views if phase in (None, v.replica.role) or v.replica.role == "both"]
+    cases = [_case(rule.expr, figures, unit, v, tp) for v in views for tp in sorted({s.tp for s in v.replica.stages})]
     return against(rule, cases)
 
 

@@ -41,11 +41,12 @@ def pipeline_of(plan: Plan, replica: Replica, problem: Problem) -> Pipeline:
     for stage in replica.stages:
         cls = class_of(plan, stage, problem)
         costs.append(stage_cost((cls.gpu,) * stage.tp, problem.network.inside[cls.name], problem.arch, cls.formats))
-    return Pipeline(tuple(costs), tuple(b - a for a, b in (s.layers for s in replica.stages)), links)
+    layers = tuple(b - a for a, b in (s.layers for s in replica.stages))
+    return Pipeline(tuple(costs), layers, links, replica.step_tokens)
 
 
-def running_at(line: Pipeline, rate: float, most: int, problem: Problem) -> float:
+def running_at(line: Pipeline, rate: float, most: int, problem: Problem, prefill: bool = True) -> float:
     """Requests that run together when a replica serves `rate` requests/s: the least number that reaches it."""
     batches = np.arange(1, most + 1, dtype=np.float64)
-    rates = np.maximum.accumulate(line.rate(batches, problem.load))
+    rates = np.maximum.accumulate(line.rate(batches, problem.load, prefill))
     return float(batches[min(int(np.searchsorted(rates, rate * (1 - 1e-9))), most - 1)])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from hexdsl.costs.arch import Arch
 from hexdsl.costs.gpu import Formats, Gpu
@@ -27,6 +31,10 @@ from hexdsl.passes.serve.adapter import (
     tp_degrees,
     workload_of,
 )
+from hexdsl.passes.serve.layers import Ints
+
+if TYPE_CHECKING:
+    from hexdsl.passes.serve.shapes import Shape
 
 SMALL = 8
 """Up to so many GPUs every shape of replica is enumerated, and the plan is exact."""
@@ -34,6 +42,17 @@ SMALL = 8
 
 BLOCK = 16
 """Tokens in a block of the KV cache."""
+
+SPARE = 6.0
+"""Seats beyond the mean number of running requests, in its square roots.
+
+Independent arrivals at servers without limit make that number a Poisson one; near capacity a batch serves hardly more
+the larger it is, so that it varies several times as much.  Too few seats make first tokens wait.
+"""
+
+
+Role = Literal["both", "prefill", "decode"]
+"""Which phases a replica does."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +82,18 @@ class Problem:
     workload: Workload
     arrivals: float | None
     context: int
+    margins: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    def margin(self, of: str, kind: str) -> float:
+        """By how much a figure is taken to be worse than the model says: of `p95(ttft)` and the like, or `capacity`."""
+        return self.margins.get((of, kind), 1.0)
+
+    def kind_of(self, shape: Shape, role: Role) -> str:
+        """What replicas of this shape have in common with others on as many GPUs of the same kinds of machine."""
+        counts: Counter[str] = Counter()
+        for slot in shape.slots:
+            counts[self.classes[slot.cls].name] += slot.tp
+        return kind_named(counts, role)
 
     @property
     def devices(self) -> int:
@@ -73,14 +104,38 @@ class Problem:
         return self.devices <= SMALL
 
     @property
+    def phased(self) -> bool:
+        """Whether the phases may lie on different replicas: where the spec names them."""
+        return bool(self.serve.phase or self.serve.edges)
+
+    @property
     def output(self) -> float:
         """Mean tokens of an answer."""
         return float(np.asarray(self.load.output))
 
     @property
+    def prompt(self) -> float:
+        """Mean tokens of a prompt."""
+        return float(np.asarray(self.load.prompt))
+
+    def seats(self, running: ArrayLike, kv_tokens: ArrayLike) -> Ints:
+        """Requests that a replica takes on at once where so many run on average, if its KV cache holds them.
+
+        A closed loop keeps the number as it is.
+        """
+        mean = np.asarray(running)
+        spare = np.ceil(SPARE * np.sqrt(mean)) if self.arrivals is not None else np.zeros_like(mean)
+        held = np.minimum(self.engine.max_batch, np.asarray(kv_tokens) // self.tokens_per_request)
+        return np.asarray(np.maximum(mean, np.minimum(mean + spare, held)), dtype=np.int64)
+
+    @property
     def tokens_per_request(self) -> float:
-        """KV tokens set aside for a running request: its whole prompt and answer, on average, within the context."""
-        return min(float(np.asarray(self.load.prompt)) + self.output, float(self.context))
+        """KV tokens set aside for a running request, within the context.
+
+        Its whole prompt and answer, or what those hold that run at any one time, who are more often those with long
+        answers; both on average.
+        """
+        return min(max(self.prompt + self.output, float(self.load.context)), float(self.context))
 
 
 def problem_of(plan: Plan) -> Problem:
@@ -98,7 +153,14 @@ def problem_of(plan: Plan) -> Problem:
         workload=workload_of(serve),
         arrivals=arrivals_of(serve),
         context=plan.context or context_of(serve),
+        margins={(m.of, m.kind): m.factor for m in plan.margins},
     )
+
+
+def kind_named(counts: Mapping[str, int], role: Role) -> str:
+    """`2 desk + 2 server`, and the phase where it is one only."""
+    named = " + ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return named if role == "both" else f"{named}, {role}"
 
 
 def _class(group: Nodes, serve: Serve, arch: Arch) -> NodeClass:

@@ -17,7 +17,7 @@ from hexdsl.solve import Limits, Solution, solve
 from hexdsl.solve import Objective as Goal
 
 LIMITS = Limits(max_nodes=200_000, rel_gap=1e-7, time_s=120)
-WIDE_LIMITS = Limits(max_nodes=2_000, rel_gap=1e-3, time_s=60)
+WIDE_LIMITS = Limits(max_nodes=300, rel_gap=1e-3, time_s=30)
 """On large inventories the shapes are not complete anyway, and the bound comes from the relaxation."""
 
 KEPT = 1e-6
@@ -81,9 +81,9 @@ class Question:
     def _keep(self, made: Programme, kept: Kept) -> None:
         form, slack = expression(kept.aim, made, self.column(kept.aim)), KEPT * abs(kept.value)
         if kept.aim.sense == "maximize":
-            made.model.rules.add(form.expression >= (kept.value - slack) / form.scale)
+            made.add(form.expression >= (kept.value - slack) / form.scale)
         else:
-            made.model.rules.add(form.expression <= (kept.value + slack) / form.scale)
+            made.add(form.expression <= (kept.value + slack) / form.scale)
 
     def column(self, aim: Aim) -> int:
         """The column of an aim's latency among the candidates' own, 0 where it has none."""

@@ -32,12 +32,14 @@ def _form(candidate: Candidate, problem: Problem) -> str:
         f"{layers}{'' if i else ' layers'} on {tp} {problem.classes[cls].gpu.name}"
         for i, (layers, (cls, tp)) in enumerate(zip(candidate.layers, candidate.shape.stages, strict=True))
     ]
-    return ", ".join(parts)
+    does = "" if candidate.role == "both" else f"{candidate.role} on "
+    return does + ", ".join(parts)
 
 
 def _why_shape(candidate: Candidate, question: Question) -> str:
     size = candidate.shape.devices
-    smaller = [o for o in question.space.options if o.points.shape.devices < size]
+    alike = [o for o in question.space.options if o.points.role == candidate.role]
+    smaller = [o for o in alike if o.points.shape.devices < size]
     if not smaller:
         return "no smaller group of GPUs that was considered holds the model and the longest request"
     best = max(smaller, key=lambda o: float(o.points.rate.max()) / o.points.shape.devices)
@@ -55,13 +57,20 @@ def _gpus(options: Options, problem: Problem) -> str:
 
 def _why_batch(candidate: Candidate, question: Question) -> str:
     """What stands against running more: the engine's limit, memory, a rule, or nothing but the load."""
-    options = next(o for o in question.space.options if o.points.shape == candidate.shape)
+    if candidate.role == "prefill":
+        return (
+            f"{candidate.rate:.3g} requests/s keep its busiest stage at work, and prompts wait no longer than allowed"
+        )
+    position = next(
+        k for k, o in enumerate(question.space.options)
+        if o.points.role == candidate.role and o.points.shape == candidate.shape
+    )  # fmt: skip
+    options = question.space.options[position]
     row = int(np.searchsorted(options.points.batches, candidate.batch))
     if candidate.batch >= question.space.problem.engine.max_batch:
         return "`max_batch` allows no more"
     if row + 1 == len(options.points.batches):
         return "the KV cache of more does not fit"
-    position = question.space.options.index(options)
     for rule in question.rules.filters:
         if not question.space.met(rule)[position][row + 1]:
             return f"with {int(options.points.batches[row + 1])}, `{rule.text}` would not hold"

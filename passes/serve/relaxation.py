@@ -2,6 +2,8 @@
 
 Linear programme over GPUs by class.  Variables: n_c <= N_c GPUs of class c in use (not whole), R requests/s.
     R <= sum_c n_c / (L w_c)      w_c the least GPU-seconds per layer of a request (`hexdsl.costs.bound`)
+    where phases may lie on different replicas: a_c + b_c <= n_c, R <= sum_c a_c / (L p_c), R <= sum_c b_c / (L d_c)
+                                  with p_c and d_c the parts of w_c for the prompt and for the answer
     the user's linear rules with cost, GPUs and power in n_c, goodput <= R, goodput <= arrivals, throughput in R
 Every plan gives a solution of it: its GPUs by class, and rates that `hexdsl.costs.bound.rate_bound` proves.
 Rules over replicas, shapes and latencies are left out, which can only make the bound weaker.
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hexdsl.costs.bound import work_per_request
+from hexdsl.costs.bound import Work, work_per_request
 from hexdsl.costs.memory import Slice, weight_bytes
 from hexdsl.ir.spec.rule import Metric
 from hexdsl.passes.serve.metrics import length_at
@@ -49,8 +51,7 @@ def totals_bound(
     )
     model.rate = Var(domain=NonNegativeReals)
     model.goodput = Var(domain=NonNegativeReals)
-    per_gpu = [1 / (problem.arch.layers * _work(problem, c)) for c in classes]
-    model.work = Constraint(expr=model.rate <= quicksum(per_gpu[c] * model.n[c] for c in classes))
+    _add_work(model, problem)
     model.served = Constraint(expr=model.goodput <= model.rate)
     _add_load(model, problem, serve_all)
     model.memory = Constraint(
@@ -65,6 +66,20 @@ def totals_bound(
     return solve(model).objective
 
 
+def _add_work(model: Any, problem: Problem) -> None:
+    """What GPUs can do at most, with their time divided between the phases where these may lie apart."""
+    layers, works = problem.arch.layers, [_work(problem, c) for c in model.n]
+    if not problem.phased:
+        most = quicksum(model.n[c] / (layers * works[c].total_s) for c in model.n)
+        model.work = Constraint(expr=model.rate <= most)
+        return
+    model.first, model.then = (Var(model.n.index_set(), domain=NonNegativeReals) for _ in range(2))
+    model.time = Constraint(model.n.index_set(), rule=lambda m, c: m.first[c] + m.then[c] <= m.n[c])
+    first = quicksum(model.first[c] / (layers * works[c].prefill_s) for c in model.n)
+    then = quicksum(model.then[c] / (layers * works[c].decode_s) for c in model.n)
+    model.prompts, model.answers = (Constraint(expr=model.rate <= most) for most in (first, then))
+
+
 def _add_load(model: Any, problem: Problem, serve_all: bool) -> None:
     if problem.arrivals is None:
         return
@@ -73,9 +88,9 @@ def _add_load(model: Any, problem: Problem, serve_all: bool) -> None:
         model.all_served = Constraint(expr=model.goodput >= problem.arrivals * (1 - 1e-9))
 
 
-def _work(problem: Problem, c: int) -> float:
+def _work(problem: Problem, c: int) -> Work:
     cls = problem.classes[c]
-    return work_per_request(cls.gpu, problem.arch, cls.formats, problem.load, problem.engine).total_s
+    return work_per_request(cls.gpu, problem.arch, cls.formats, problem.load, problem.engine)
 
 
 def _weights(problem: Problem) -> float:

@@ -90,8 +90,13 @@ class Rules:
 
 
 def written_rules(serve: Serve) -> tuple[Rule, ...]:
-    """The rules of a workflow, those of its phases included: both phases run on every replica."""
+    """The rules of a workflow, those of its phases included."""
     return (*serve.rules, *(r for phase in serve.phase for r in phase.rules))
+
+
+def phase_of(rule: Rule, serve: Serve) -> str | None:
+    """The phase in whose block a rule stands: it binds the replicas that do that phase."""
+    return next((phase.name for phase in serve.phase if rule in phase.rules), None)
 
 
 def rules_of(serve: Serve) -> Rules:

@@ -9,7 +9,7 @@ from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.cluster import Cluster
 from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.serve import OnChange, Serve, Weighted
-from hexdsl.ir.spec.workload import Workload
+from hexdsl.ir.spec.workload import Z95, Empirical, Recorded, Workload
 from hexdsl.passes.serve.rules import unplanned as refused
 
 CODE = "W001"
@@ -18,16 +18,15 @@ CODE = "W001"
 def unplanned(plan: Plan) -> Plan:
     """Notes each part of the spec that is checked but not planned yet, and refuses those that no plan may leave out.
 
-    Needs nothing, gives `scope`.  Raises NoPlanError: P004 for rules of request classes and for lengths that only a
-    trace says, P008 for a cluster of which a file says what is taken.
+    Needs nothing, gives `scope`.  Says what was taken from a trace, too.  Raises NoPlanError: P004 for rules of request
+    classes and for a trace that was not read, P008 for a cluster of which a file says what is taken.
     """
     serve = plan.workflow
     assert isinstance(serve, Serve)
     _refuse(serve)
     found = (*_serve(serve), *_workload(serve.workload), *_cluster(serve.on), *_model(serve.model))
-    return plan.with_(
-        notes=(*plan.notes, *(f"{CODE}: {what} is checked, but not planned yet: {so}" for what, so in found))
-    )
+    said = (f"{CODE}: {what} is checked, but not planned yet: {so}" for what, so in found)
+    return plan.with_(notes=(*plan.notes, *said, *_taken(serve.workload)))
 
 
 def _refuse(serve: Serve) -> None:
@@ -36,11 +35,12 @@ def _refuse(serve: Serve) -> None:
         raise refused(
             rule, "rules of a request class are not planned yet; write it in the `serve` block, for all requests"
         )
-    if work is not None and work.trace is not None and not {"prompt", "output"} <= work.model_fields_set:
+    if work is not None and work.trace is not None and not _was_read(work):
         message = (
-            f"`{work.name}` takes its lengths from `{work.trace.path}`, and traces are checked, but not planned yet"
+            f"nothing was read from `{work.trace.path}`, the trace of `{work.name}`: a machine-made spec holds the "
         )
-        help_ = "write `prompt = ...` and `output = ...` beside it, such as `lognormal(median = 900, p95 = 4000)`"
+        message += "figures of its trace, as `hexc schema --json` says"
+        help_ = "write the spec in the language, or leave the trace out"
         raise NoPlanError([Diagnostic("P004", message, (), help_)])
     if serve.on.used is not None:
         message = f"machines that `{serve.on.used.path}` takes out of cluster `{serve.on.name}` are not planned yet"
@@ -52,13 +52,9 @@ Finding = tuple[str, str]
 
 
 def _serve(serve: Serve) -> Iterator[Finding]:
-    for phase in serve.phase:
-        yield (
-            f"`phase {phase.name}`",
-            "every replica runs both phases, and the phase's rules hold for the whole replica",
-        )
     for edge in serve.edges:
-        yield f"`{edge.source} -> {edge.target}`", "no KV cache travels, since both phases run on one replica"
+        if edge.kv_transfer == "blocking":
+            yield "`kv_transfer = blocking`", "the engine decides when a KV cache travels"
     if serve.think is not None:
         yield "`think`", "each request is counted as one answer"
     if not isinstance(serve.routing, Weighted):
@@ -72,12 +68,36 @@ def _workload(work: Workload | None) -> Iterator[Finding]:
         return
     if work.classes or work.class_:
         yield "the request classes of a workload", "all requests have the workload's own lengths"
-    if work.trace is not None:
-        yield "`trace`", "the distributions that are written beside it count"
+    if isinstance(work.prompt, Empirical) and work.prompt.repeated:
+        share = f"{work.prompt.repeated:.0%} of the prompts' tokens began an earlier request"
+        yield "the sharing of prefixes in a trace", f"{share}, and the plan computes them again"
     if work.clients is not None:
         yield "`clients`", "arrivals count, or else what the machines can serve"
-    if work.arrivals is not None and work.arrivals.kind in ("gamma", "weibull"):
-        yield f"`{work.arrivals.kind}` arrivals", "queues are those of Poisson arrivals of the same rate"
+
+
+def _was_read(work: Workload) -> bool:
+    lengths = {"prompt": work.prompt, "output": work.output}
+    return all(isinstance(v, Empirical) or name in work.model_fields_set for name, v in lengths.items())
+
+
+def _taken(work: Workload | None) -> Iterator[str]:
+    """What a trace gave, and what is written beside it and so counts instead."""
+    if work is None or work.trace is None:
+        return
+    parts = {"arrivals": work.arrivals, "prompts": work.prompt, "answers": work.output}
+    taken = [f"{what} {_figures(p)}" for what, p in parts.items() if isinstance(p, (Recorded, Empirical))]
+    own = [what for what, p in parts.items() if p is not None and not isinstance(p, (Recorded, Empirical))]
+    if taken:
+        yield f"from the trace `{work.trace.path}`: {'; '.join(taken)}"
+    if own:
+        yield f"{' and '.join(own)}: what is written beside the trace counts, not what `{work.trace.path}` holds"
+
+
+def _figures(part: Recorded | Empirical) -> str:
+    if isinstance(part, Recorded):
+        return f"{part.rate:.4g}req/s, gaps with {part.cv:.3g} times their mean as standard deviation"
+    low, high = part.quantile(0.0), part.quantile(Z95)
+    return f"of {part.mean:,.0f} tokens on average (p50 {low:,.0f}, p95 {high:,.0f}, longest {part.quantiles[-1]:,.0f})"
 
 
 def _cluster(cluster: Cluster) -> Iterator[Finding]:

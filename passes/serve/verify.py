@@ -9,6 +9,7 @@ from hexdsl.costs.arch import tp_divides
 from hexdsl.costs.memory import Slice, free_kv_bytes, kv_token_bytes, weight_bytes
 from hexdsl.ir.plan import Plan, Replica
 from hexdsl.passes.inventory import machines_of
+from hexdsl.passes.serve.handover import kv_bytes, link_of
 from hexdsl.passes.serve.predict import Figures, View, check, views_of
 from hexdsl.passes.serve.priced import class_of, hops_of
 from hexdsl.passes.serve.problem import Problem, context_of, problem_of
@@ -122,27 +123,60 @@ def _memory(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
             yield f"{replica.name}: {stage.machine} holds {weights:.0f} + {kv:.0f} bytes, not what the plan says"
         if abs(found.capacity_bytes - weights - found.other_bytes - free) > 4:
             yield f"{replica.name}: {stage.machine}: capacity and buffers are not what the plan says"
-    needed = max(problem.context, replica.max_batch * problem.tokens_per_request)
+    together = 1 if replica.role == "prefill" else replica.max_batch
+    needed = max(problem.context, together * problem.tokens_per_request)
     if replica.kv_tokens < needed - 1e-6:
         yield f"{replica.name}: {replica.kv_tokens} KV tokens where {needed:.0f} are needed"
 
 
 def _routes(plan: Plan, views: tuple[View, ...], problem: Problem) -> Iterator[str]:
     names = [r.replica for r in plan.routes]
-    if sorted(names) != sorted(r.name for r in plan.replicas) or any(r.weight < 0 for r in plan.routes):
-        yield "routes do not name each replica once"
+    if sorted(names) != sorted(r.name for r in plan.entries) or any(r.weight < 0 for r in plan.routes):
+        yield "routes do not name each replica that takes requests once"
     if abs(sum(r.weight for r in plan.routes) - 1) > CLOSE * max(1, len(plan.routes)):
         yield "routes do not add up to one"
-    served = sum(r.rate_req_per_s for r in plan.replicas)
+    yield from _handed(plan, problem)
+    served = plan.served_req_per_s
     weights = {r.replica: r.weight for r in plan.routes}
     for replica, view in zip(plan.replicas, views, strict=True):
-        capacity = float(view.line.rate(float(replica.max_batch), problem.load))
+        capacity = _most(view, problem)
         if not replica.rate_req_per_s <= replica.capacity_req_per_s * (1 + CLOSE) <= capacity * (1 + 2 * CLOSE):
             yield f"{replica.name} gets {replica.rate_req_per_s} of {capacity} requests/s"
-        if abs(weights.get(replica.name, 0.0) * served - replica.rate_req_per_s) > CLOSE * max(served, 1e-9):
+        off = abs(weights.get(replica.name, 0.0) * served - replica.rate_req_per_s)
+        if replica.role != "decode" and off > CLOSE * max(served, 1e-9):
             yield f"{replica.name} gets {replica.rate_req_per_s} requests/s, but a share of {weights.get(replica.name)}"
     if problem.arrivals is not None and served > problem.arrivals * (1 + CLOSE):
         yield f"{served} requests/s are served of {problem.arrivals} that arrive"
+
+
+def _most(view: View, problem: Problem) -> float:
+    """Requests/s that a replica can do at most in what it does."""
+    load, replica = problem.load, view.replica
+    if replica.role == "prefill":
+        return 1 / float(view.line.prompt_gap(load.prompt, load.cv_prompt))
+    return float(view.line.rate(float(replica.max_batch), load, prefill=replica.role == "both"))
+
+
+def _handed(plan: Plan, problem: Problem) -> Iterator[str]:
+    """Handovers: from prefill to decode replicas, all of a source's requests, within what replicas and links take."""
+    roles, rates = {r.name: r.role for r in plan.replicas}, {r.name: r.rate_req_per_s for r in plan.replicas}
+    taken = dict.fromkeys(rates, 0.0)
+    for handover in plan.handovers:
+        if (roles.get(handover.source), roles.get(handover.target)) != ("prefill", "decode"):
+            yield f"{handover.source} hands over to {handover.target}, which are no prefill and decode replica"
+            continue
+        flow = handover.weight * rates[handover.source]
+        taken[handover.target] += flow
+        source, target = (next(r for r in plan.replicas if r.name == n) for n in (handover.source, handover.target))
+        link = link_of(plan, problem, source, target)
+        if link is None or flow * kv_bytes(problem, handover.bits) > link.bandwidth * (1 + CLOSE):
+            yield f"no link carries the KV caches from {handover.source} to {handover.target}"
+    for name, role in roles.items():
+        shares = [h.weight for h in plan.handovers if h.source == name]
+        if role == "prefill" and rates[name] > 0 and abs(sum(shares) - 1) > 1e-4:
+            yield f"{name} hands over {sum(shares):.4g} of its requests"
+        if role == "decode" and abs(taken[name] - rates[name]) > 1e-3 * max(rates[name], 1e-9):
+            yield f"{name} is handed {taken[name]:.6g} requests/s, the plan says {rates[name]}"
 
 
 def _cost(plan: Plan, problem: Problem) -> Iterator[str]:

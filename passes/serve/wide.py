@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, islice, permutations, product
 
 from hexdsl.costs.memory import budget_bytes
 from hexdsl.costs.network import transfer
 from hexdsl.passes.serve.points import Pricer
 from hexdsl.passes.serve.problem import Problem
-from hexdsl.passes.serve.shapes import Shape, Slot
+from hexdsl.passes.serve.shapes import Shape, Slot, every_shape
 
 MOST_SHAPES = 400
 """Shapes of each family that are priced."""
@@ -44,20 +45,22 @@ class _Segment:
 def promising_shapes(problem: Problem, pricer: Pricer) -> tuple[Shape, ...]:
     """Shapes by family, each family bounded by itself so that none crowds out another.
 
-    Parts of one machine, all of them; chains of equal machines; two and three machines of different classes; and for
-    models that are too large for those, chains over as many machines as it takes.  Two machines of one class in a
-    pipeline are taken by more than half each, so that two of its parts never meet on one machine.
+    Of each class every shape that would be looked at if it were alone, so that more machines never make a plan worse:
+    all shapes of a class with few GPUs; of others the parts of one machine, and chains of equal machines.  Two and
+    three machines of different classes; and for models that are too large for those, chains over as many machines as
+    it takes.  Two machines of one class in a pipeline are taken by more than half each, so that two of its parts never
+    meet on one machine.
     """
     segments = [_segments(problem, c) for c in range(len(problem.classes))]
     whole = [_whole(problem, c, s) for c, s in enumerate(segments)]
-    families: tuple[Iterable[tuple[_Segment, ...]], ...] = (
-        ((s,) for found in segments for s in found),
-        _chains(problem, pricer, whole),
-        _mixed(segments, 2),
-        _mixed(whole, 3),
-        _long(problem, pricer, whole),
-    )
+    families: list[Iterable[tuple[_Segment, ...]]] = []
     found: dict[Shape, None] = {}
+    for c, cls in enumerate(problem.classes):
+        alone = replace(problem, classes=(cls,))
+        if alone.small:
+            found.update(dict.fromkeys(s for s in map(partial(_as_class, c), every_shape(alone)) if pricer.holds(s)))
+        families += [((s,) for s in segments[c]), _chains(problem, pricer, c, whole[c])]
+    families += [_mixed(segments, 2), _mixed(whole, 3), _long(problem, pricer, whole)]
     for family in families:
         looked = islice(family, MOST_SHAPES * TRIED)
         shapes = (shape for chosen in looked for shape in _ordered(chosen, problem) if pricer.holds(shape))
@@ -79,13 +82,17 @@ def _whole(problem: Problem, index: int, segments: Sequence[_Segment]) -> tuple[
     return tuple(s for s in segments if 2 * s.size > problem.classes[index].size)
 
 
-def _chains(problem: Problem, pricer: Pricer, whole: Sequence[Sequence[_Segment]]) -> Iterator[tuple[_Segment, ...]]:
+def _as_class(cls: int, shape: Shape) -> Shape:
+    """A shape of a problem with one class, as one of this class."""
+    return Shape(tuple(slot._replace(cls=cls) for slot in shape.slots))
+
+
+def _chains(problem: Problem, pricer: Pricer, cls: int, segments: Sequence[_Segment]) -> Iterator[tuple[_Segment, ...]]:
     """Equal machines in a row: the fewest that hold the model, and up to twice as many."""
-    for cls, segments in zip(problem.classes, whole, strict=True):
-        for segment in segments:
-            longest = min(cls.count, problem.arch.layers // segment.stages)
-            holding = [n for n in range(2, longest + 1) if pricer.holds(_shape((segment,) * n))]
-            yield from ((segment,) * n for n in holding[: max([3, *holding[:1]])])
+    for segment in segments:
+        longest = min(problem.classes[cls].count, problem.arch.layers // segment.stages)
+        holding = [n for n in range(2, longest + 1) if pricer.holds(_shape((segment,) * n))]
+        yield from ((segment,) * n for n in holding[: max([3, *holding[:1]])])
 
 
 def _mixed(segments: Sequence[Sequence[_Segment]], width: int) -> Iterator[tuple[_Segment, ...]]:

@@ -41,6 +41,8 @@ def test_start() -> None:
     ]
     assert len(found) == 5
     assert all(0 < row["median_s"] <= row["worst_s"] for row in found)
+    assert all(row["cpu_s"] > 0 for row in found)
+    assert {row["verdict"] for row in found if row["budget_s"]} <= {"within", "over"}
 
 
 def test_start_checks_a_spec_of_200_lines(monkeypatch: pytest.MonkeyPatch) -> None:

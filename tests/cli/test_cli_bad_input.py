@@ -189,3 +189,20 @@ def test_what_may_hold_anything_is_quoted(hexc: Hexc, spec: Path, tmp_path: Path
     assert done.returncode == 2, done.stderr
     assert "a'; touch hacked; $(touch hacked)" in done.stderr
     assert not list(tmp_path.rglob("hacked"))
+
+
+def test_thousands_of_messages_are_counted_and_not_all_shown(hexc: Hexc, tmp_path: Path) -> None:
+    (tmp_path / "many.hex").write_text("serve s {\n" + "".join(f"  x{i} = 1\n" for i in range(3000)) + "}\n")
+    said = hexc("check", tmp_path / "many.hex")
+    assert said.code == 1
+    assert said.err.count("error[E101]") == 49
+    assert "3001 errors; the first 50 messages of 3001 are shown" in said.err
+    assert len(hexc("check", tmp_path / "many.hex", "--json").json["diagnostics"]) == 3001
+
+
+def test_an_error_is_shown_before_many_warnings(hexc: Hexc, tmp_path: Path) -> None:
+    params = "".join(f"param p{i} = {i}\n" for i in range(100))
+    (tmp_path / "many.hex").write_text(params)
+    assert "the first 50 messages of 100 are shown" in hexc("check", tmp_path / "many.hex").err
+    (tmp_path / "many.hex").write_text(params + "gpu g { memory = 1 }\n")
+    assert "error[E1" in hexc("check", tmp_path / "many.hex").err

@@ -152,11 +152,51 @@ def test_what_is_no_plan(text: str, hexc: Hexc, tmp_path: Path) -> None:
         assert "error[P013]" in said.err
 
 
+def _truncated(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def _of_another_hexc(text: str) -> str:
+    return text.replace('"hexc_version": "', '"hexc_version": "9.9-', 1).replace('"stages"', '"stage"', 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message", "help_"),
+    [
+        (_truncated, "is not a whole plan: it ends in the middle (line", "hexc plan SPEC --save plan.json"),
+        (lambda t: t[1:], "is not a whole plan: `:` does not fit in line", "plan the spec again"),
+        (lambda t: t.replace('"stages"', '"stage"', 1), "`replicas.0`: `stages` is missing", "plan the spec again"),
+        (lambda t: re.sub(r'"kv_tokens": \d+', '"kv_tokens": "many"', t), "`replicas.0.kv_tokens`: a string", "again"),
+        (lambda t: t.replace('"memory_bytes": ', '"memory_bytes": -', 1), ".memory_bytes`: `memory` must be", "again"),
+        (lambda t: t.replace('"kind": "serve"', '"kind": "swerve"', 1), "did you mean `serve`?", "again"),
+        (lambda t: t.replace('"kind": "serve",', "", 1), "`workflow`: `kind` is missing", "again"),
+        (lambda t: t.replace('"name"', '"nom"', 1), "`name` is missing", "again"),
+        (_of_another_hexc, "`replicas.0`: `stages` is missing", "written by another hexc (9.9-"),
+    ],
+)
+def test_damage_is_told_in_our_words(
+    damage: Callable[[str], str], message: str, help_: str, hexc: Hexc, plan: Path
+) -> None:
+    plan.write_text(damage(plan.read_text()))
+    said = hexc("graph", plan)
+    assert (said.code, said.out) == (2, "")
+    assert message in said.err
+    assert help_ in said.err
+    assert not re.search(r"[Ii]nput should|Field required|Extra inputs|Expecting|valid (integer|string|list)", said.err)
+
+
+def test_a_folder_that_is_no_bundle(hexc: Hexc, tmp_path: Path) -> None:
+    said = hexc("explain", tmp_path)
+    assert said.code == 2
+    assert "is not a bundle: it has no plan.json" in said.err
+
+
 def test_plan_of_another_format(hexc: Hexc, plan: Path) -> None:
     plan.write_text(plan.read_text().replace('"format_version": "1.0"', '"format_version": "7.0"', 1))
     said = hexc("graph", plan)
     assert said.code == 2
-    assert "plan of format 7.0" in said.err
+    assert "has the plan format `7.0`; hexc" in said.err
+    assert "plan the spec again" in said.err
 
 
 def test_explain_code(hexc: Hexc) -> None:
@@ -165,8 +205,24 @@ def test_explain_code(hexc: Hexc) -> None:
     assert "P001" in page.out
     unknown = hexc("explain", "P019")
     assert unknown.code == 2
-    assert "did you mean `" in unknown.err
+    assert "help: the nearest are `P0" in unknown.err
     assert hexc("explain", "P001", "--json").json["page"] == page.out
+    assert hexc("explain", "p001").out == page.out
+
+
+@pytest.mark.parametrize(
+    ("code", "help_"),
+    [
+        ("S999", "the nearest are `S081`, `S090`, `S091`"),
+        ("E12", "the nearest are `E010`, `E011`, `E012`"),
+        ("X001", "a code begins with `S` (syntax)"),
+    ],
+)
+def test_help_for_an_unknown_code_is_about_its_letter(code: str, help_: str, hexc: Hexc) -> None:
+    said = hexc("explain", code)
+    assert said.code == 2
+    assert f"there is no code `{code}`" in said.err
+    assert help_ in said.err
 
 
 def test_explain_what_is_not_there(hexc: Hexc, plan: Path) -> None:

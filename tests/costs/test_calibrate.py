@@ -13,7 +13,8 @@ from hexdsl.costs.arch import Arch
 from hexdsl.costs.calibrate import START_TERMS, STEP_TERMS, Coefficients, Runs, calibrate, fit
 from hexdsl.costs.gpu import Formats
 from hexdsl.costs.point import Replica
-from hexdsl.costs.profile import with_profile
+from hexdsl.costs.predict import predict_tpot
+from hexdsl.costs.profile import tpot_band, with_profile
 from hexdsl.costs.serving import Load
 from hexdsl.ir.spec.profile import Profile
 
@@ -114,3 +115,19 @@ def test_a_spec_that_names_the_calibration_predicts_what_was_fitted() -> None:
         assert line.ttft(run.running, run.load)[1] == pytest.approx(
             found.line(run.line).ttft(run.running, run.load)[1], rel=1e-3
         )
+
+
+@pytest.mark.parametrize(("noise", "low", "high"), [(0.0, 0.05, 0.06), (0.03, 0.05, 0.1), (0.3, 0.3, 0.6)])
+def test_the_range_of_tpot_is_what_left_out_rows_support(noise: float, low: float, high: float) -> None:
+    made = calibrate(several(noise), "run.csv")
+    file = Profile.model_validate({"format_version": "1.0", "gpu": "H100", "calibration": made})
+    line = Replica(LLAMA_70B, with_profile(H100, file), Formats(), 8, 1, NVLINK).line()
+    found = predict_tpot(line, 16, Load(1000, 200))
+    assert low - 1e-9 <= found.high / found.value - 1 <= high + 1e-9
+
+
+def test_few_rows_and_rows_of_one_replica_do_not_narrow_the_range_as_far() -> None:
+    alone = calibrate([runs(LLAMA_8B, 1)], "run.csv")
+    assert tpot_band(alone) == pytest.approx(0.1)
+    few = calibrate([runs(LLAMA_8B, 1).only(np.arange(20) < 6)], "run.csv")
+    assert tpot_band(few) is None

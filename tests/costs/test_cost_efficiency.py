@@ -32,11 +32,22 @@ def test_kind_by_name(name: str, kind: str | None) -> None:
     assert kind_of(name) == kind
 
 
-def test_unknown_gpus_get_cautious_modelled_shares() -> None:
-    unknown, h100 = efficiency_of("Accelerator X"), efficiency_of("H100")
-    assert (unknown.provenance, h100.provenance) == ("modelled", "measured")
-    assert unknown.memory < h100.memory
-    assert unknown.gemm_at("bf16") == (0.55, "modelled")
+def test_unknown_gpus_get_modelled_shares_amid_the_measured_ones() -> None:
+    unknown = efficiency_of("Accelerator X")
+    assert unknown.provenance == "modelled"
+    measured = [efficiency_of(name) for name in ("A100", "H100", "H200", "L40S", "RTX PRO 6000")]
+    assert all(e.provenance == "measured" for e in measured)
+    for share in (lambda e: e.memory, lambda e: e.kv, lambda e: e.gemm_at("bf16")[0], lambda e: e.attention_at(4096)):
+        assert min(map(share, measured)) < share(unknown) < max(map(share, measured))
+
+
+def test_four_bit_weights_are_read_less_efficiently_and_only_where_measured_is_that_said() -> None:
+    for name, trust in (("RTX PRO 6000", "measured"), ("H100", "modelled"), ("Accelerator X", "modelled")):
+        eff = efficiency_of(name)
+        share, provenance = eff.weights_at("fp4")
+        assert 0.5 * eff.memory < share < eff.memory
+        assert provenance == trust
+        assert eff.weights_at("fp8") == (eff.memory, eff.provenance)
 
 
 def test_narrow_formats_do_not_deliver_their_nominal_factor() -> None:
@@ -49,7 +60,7 @@ def test_narrow_formats_do_not_deliver_their_nominal_factor() -> None:
 def test_a_format_that_was_not_measured_is_scaled_and_says_so() -> None:
     share, provenance = efficiency_of("A100").gemm_at("int8")
     assert provenance == "modelled"
-    assert share == pytest.approx(0.40 * 0.857 / 0.55, rel=0.01)
+    assert share == pytest.approx(0.55 * 0.857 / 0.75, rel=0.01)
 
 
 def test_attention_share_rises_with_the_prompt_and_stays_in_the_table() -> None:

@@ -88,7 +88,8 @@ def test_slowest_stage_sets_the_pace_of_a_full_pipeline() -> None:
     uneven = pipeline([Stage((H100,), 60), Stage((A100,), 20)], [NVLINK], LLAMA_70B, BF16)
     assert mixed.tpot(64, CHAT) > even.tpot(64, CHAT)
     assert uneven.tpot(64, CHAT) < mixed.tpot(64, CHAT)
-    assert mixed.tpot(64, CHAT) == pytest.approx(2 * float(max(v.busy for v in mixed.visits(64, CHAT))))
+    held = [float(v.held(mixed.burst(64, CHAT))) for v in mixed.visits(64, CHAT)]
+    assert mixed.tpot(64, CHAT) == pytest.approx(2 * max(held))
 
 
 def test_one_sequence_sees_the_whole_path() -> None:
@@ -100,7 +101,7 @@ def test_one_sequence_sees_the_whole_path() -> None:
 def test_a_slow_link_can_be_the_bottleneck() -> None:
     fast = pipeline([Stage((H100,), 40), Stage((H100,), 40)], [NVLINK], LLAMA_70B, BF16)
     slow = pipeline([Stage((H100,), 40), Stage((H100,), 40)], [replace(ETHERNET, bandwidth=3e7)], LLAMA_70B, BF16)
-    crossing = (32 + 32 / 200 * 1000) * 8192 * 2 / 3e7
+    crossing = (32 + float(slow.burst(64, CHAT).prompts) * 32 / 200 * 1000) * 8192 * 2 / 3e7
     assert slow.tpot(64, CHAT) == pytest.approx(2 * crossing)
     assert slow.tpot(64, CHAT) > 2 * fast.tpot(64, CHAT)
 
@@ -168,8 +169,9 @@ def test_a_profile_of_the_user_goes_first() -> None:
 
 def test_open_arrivals_queue_and_overload_waits_for_ever() -> None:
     line = one(H100, 4)
-    gap = float(line.prompt_gap(1000))
-    waits = [float(line.queue(8, CHAT, share / gap)) for share in (0.1, 0.5, 0.9)]
+    step = float(line.tpot(8, CHAT))
+    gap = float(line.turn(8, CHAT, step))
+    waits = [float(line.queue(8, CHAT, share / gap, step)) for share in (0.1, 0.5, 0.9)]
     assert waits == pytest.approx([gap * s / (2 * (1 - s)) for s in (0.1, 0.5, 0.9)])
     assert line.ttft(8, CHAT, 1.1 / gap)[1] == np.inf
 

@@ -10,6 +10,7 @@ from costs_shapes import A100, DEEPSEEK_V3, H100, LLAMA_8B, LLAMA_70B, MIXTRAL, 
 
 from hexdsl.costs.arch import Arch
 from hexdsl.costs.gpu import Gpu, Link
+from hexdsl.costs.profile import with_profile
 from hexdsl.costs.training.coefficients import default_coefficients
 from hexdsl.costs.training.fabric import ring
 from hexdsl.costs.training.layout import stages, weights
@@ -18,6 +19,7 @@ from hexdsl.costs.training.stage import stage_compute
 from hexdsl.costs.training.step import bubble_share, stage_seconds, step_parts, step_seconds
 from hexdsl.costs.training.strategy import Fabric, Kernels, TrainStrategy, faults
 from hexdsl.costs.training.traffic import exchange_s, rings, shard_s
+from hexdsl.ir.spec.profile import Profile
 
 FABRIC = Fabric(NVLINK, Link(50e9, 5e-6))
 COEF = default_coefficients()
@@ -198,3 +200,30 @@ def test_what_no_engine_can_run_is_refused(strategy: TrainStrategy, words: str) 
     assert words in faults(LLAMA_8B, strategy)[0]
     with pytest.raises(ValueError, match=words):
         train_step(LLAMA_8B, H100, strategy, 4096, FABRIC)
+
+
+def calibrated(**factors: float) -> Gpu:
+    """An H100 with factors that were fitted to serving runs."""
+    overheads = {"layer_s": 4e-5, "request_s": 2e-5, "first_token_s": 0.03, "wait_steps": 0.5, "burst": 0.05}
+    fitted = {"source": "run.csv", "rows": 40, "factors": factors, **overheads}
+    return with_profile(H100, Profile.model_validate({"format_version": "1.0", "gpu": "H100", "calibration": fitted}))
+
+
+def test_a_step_uses_what_was_fitted_to_the_users_runs() -> None:
+    parts = {
+        name: step_parts(LLAMA_8B, gpu, TrainStrategy(tp=2, dp=4), 4096, FABRIC)
+        for name, gpu in (("shipped", H100), ("net", calibrated(network=2.0)), ("reads", calibrated(weights=1.25)))
+    }
+    base = parts["shipped"]
+    assert float(parts["net"]["tensor parallel"]) == pytest.approx(2 * float(base["tensor parallel"]), rel=0.01)
+    assert float(parts["reads"]["memory traffic"]) == pytest.approx(1.25 * float(base["memory traffic"]), rel=0.01)
+
+
+def test_slower_arithmetic_of_running_engines_counts_once() -> None:
+    """In a training step products lose 23 % on an H100; only a fitted loss beyond that slows them further."""
+    lost = 1 / COEF.sustained["h100"]["bf16"]
+    share = {f: COEF.product_share(calibrated(compute=f), "bf16")[0] for f in (1.0, lost, 2 * lost)}
+    assert share[1.0] == pytest.approx(COEF.product_share(H100, "bf16")[0])
+    assert share[lost] == pytest.approx(share[1.0])
+    assert share[2 * lost] == pytest.approx(share[1.0] / 2)
+    assert COEF.product_share(calibrated(compute=1.0), "bf16")[1] == "profiled"

@@ -244,14 +244,59 @@ def test_json_and_back(path: Path) -> None:
     assert again.spec.digest() == loaded.spec.digest()
 
 
-def test_a_digest_changes_with_the_meaning_only(tmp_path: Path) -> None:
-    def digest(text: str) -> str:
-        (tmp_path / "a.hex").write_text(text)
-        return load(tmp_path / "a.hex").spec.digest()
+RULED = """
+param most = $40/h
+serve s {
+  model = m
+  on    = c
 
-    assert digest(SMALL) == digest(SMALL)
-    assert digest(SMALL) == digest(SMALL.replace("80GB", "80_000MB") + "# a comment\n")
-    assert digest(SMALL) != digest(SMALL.replace("80GB", "81GB"))
+  goodput >= 12req/s
+  cost <= most
+  maximize goodput
+  minimize cost
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("80GB", "80_000MB"),
+        ("\nserve", "\n\n# a comment\nserve"),
+        ("  goodput >= 12req/s\n  cost <= most", "  cost   <= most\n  goodput >= 12_000req/s / 1000"),
+        ("cost <= most", "cost <= $40/h"),
+        (SMALL, SMALL + 'let spare = "x"\n'),
+        ("param most = $40/h", "param most = $20/h * 2"),
+    ],
+)
+def test_a_digest_does_not_change_with_the_writing(old: str, new: str) -> None:
+    text = SMALL + RULED
+    assert old in text
+    assert load_text(text).spec.digest() == load_text(text.replace(old, new)).spec.digest()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("80GB", "81GB"),
+        ("12req/s", "13req/s"),
+        ("goodput >=", "goodput >"),
+        ("cost <= most", "cost <= most\n  cost <= $50/h"),
+        ("  maximize goodput\n  minimize cost", "  minimize cost\n  maximize goodput"),
+        ("$40/h", "$41/h"),
+    ],
+)
+def test_a_digest_changes_with_the_meaning(old: str, new: str) -> None:
+    text = SMALL + RULED
+    assert old in text
+    assert load_text(text).spec.digest() != load_text(text.replace(old, new)).spec.digest()
+
+
+def test_the_places_of_rules_stay_in_the_spec() -> None:
+    text = SMALL + RULED
+    written = load_text(text).spec.model_dump(mode="json")["workflows"][0]["rules"][0]
+    assert written["text"] == "goodput >= 12req/s"
+    assert text.split("\n")[written["span"]["line"] - 1].strip() == "goodput >= 12req/s"
 
 
 def machine(change: Callable[[dict[str, Any]], object]) -> Loaded:
@@ -275,7 +320,7 @@ def machine(change: Callable[[dict[str, Any]], object]) -> Loaded:
         (lambda d: d["gpus"][0].update(memory_bytes=-1), "must be more than zero"),
         (lambda d: d["gpus"][0].update(sm=10**30), "out of range"),
         (lambda d: d.update(format_version="9.0"), "reads format 1.0"),
-        (lambda d: d.update(workflows="none"), "a string does not fit here"),
+        (lambda d: d.update(workflows="none"), "`workflows`: a string stands where a list is wanted"),
     ],
 )
 def test_a_wrong_machine_made_spec(change: Callable[[dict[str, Any]], object], says: str) -> None:

@@ -29,3 +29,14 @@ def test_check_imports_what_it_needs() -> None:
     assert "hexdsl.lang.resolve" in modules
     assert modules & HEAVY == set()
     assert [m for m in modules if m.startswith(OURS)] == []
+
+
+def test_check_loads_no_kind_that_the_spec_does_not_use_and_nothing_about_errors() -> None:
+    ours = {m.removeprefix("hexdsl.") for m in imported("check", str(SPEC)) if m.startswith("hexdsl.")}
+    assert "ir.spec.serve" in ours
+    assert ours & {f"ir.spec.{kind}" for kind in ("agentic", "cascade", "pretrain", "rl")} == set()
+    assert ours & {f"lang.{name}" for name in ("recover", "mistakes", "diagnostics", "format", "hf", "schema")} == set()
+
+
+def test_check_loads_the_kind_that_the_spec_uses() -> None:
+    assert "hexdsl.ir.spec.rl" in imported("check", str(SPEC.parents[1] / "rl" / "async_grpo.hex"))

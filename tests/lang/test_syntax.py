@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -35,9 +34,9 @@ def walk(node: object) -> Iterator[n.Node]:
     if isinstance(node, tuple):
         for part in node:
             yield from walk(part)
-    elif is_dataclass(node) and not isinstance(node, Source):
-        for part in fields(node):
-            yield from walk(getattr(node, part.name))
+    elif isinstance(node, n.Node):
+        for name in node.FIELDS:
+            yield from walk(getattr(node, name))
 
 
 def shape(node: object) -> object:
@@ -46,7 +45,7 @@ def shape(node: object) -> object:
         return tuple(shape(part) for part in node)
     if not isinstance(node, n.Node):
         return node
-    return (type(node).__name__, *(shape(getattr(node, f.name)) for f in fields(node) if "span" not in f.name))
+    return (type(node).__name__, *(shape(getattr(node, name)) for name in node.FIELDS if "span" not in name))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from statistics import NormalDist
 from hexdsl.costs.arch import tp_divides
 from hexdsl.costs.gpu import Link
 from hexdsl.costs.memory import Slice, free_kv_bytes, kv_token_bytes
-from hexdsl.costs.predict import TPOT_BAND
-from hexdsl.costs.serving import Pipeline
+from hexdsl.costs.predict import tpot_band
+from hexdsl.costs.serving import Pipeline, seat_wait
 from hexdsl.costs.stage import stage_cost
 from hexdsl.ir.spec.rule import Compare, Metric, Rule, holds, metrics_in
 from hexdsl.ir.spec.serve import Serve
@@ -97,17 +97,18 @@ class Brute:
             costs.append(stage_cost((gpu,) * t, self.network.inside[self.machines[m].name], self.arch, formats))
         line = Pipeline(tuple(costs), tuple(b - a for a, b in pairwise(bounds)), tuple(hops))
         for batch in range(1, self.engine.max_batch + 1):
-            request = min(float(self.load.prompt) + float(self.load.output), self.context)
+            whole = float(self.load.prompt) + float(self.load.output)
+            request = min(max(whole, float(self.load.context)), self.context)
             tokens = math.ceil(max(batch * request, self.context) / 16) * 16
             if tokens > min(rooms) * (1 + 1e-12):
                 return
-            yield from self._point(line, batch)
+            yield from self._point(line, batch, min(rooms))
 
-    def _point(self, line: Pipeline, batch: int) -> Iterator[Option]:
+    def _point(self, line: Pipeline, batch: int, room: float) -> Iterator[Option]:
         rate = float(line.rate(batch, self.load))
-        values = {m: self._latency(line, batch, rate, m) for m in self.named}
+        values = {m: self._latency(line, batch, rate, m, self._seats(batch, room)) for m in self.named}
         rules = [r for r in self.rules if {m.name for m in metrics_in(r.expr)} <= set(LATENCIES)]
-        if all(holds(r.expr, values.__getitem__) for r in rules):
+        if all(holds(r.expr, values.__getitem__) for r in rules) and all(math.isfinite(values[m]) for m in self.wanted):
             yield Option(rate, tuple(values[m] for m in self.wanted))
 
     @cached_property
@@ -115,14 +116,23 @@ class Brute:
         """The latencies that objectives name."""
         return tuple(m for o in self.serve.objectives for m in metrics_in(o.expr) if m.name in LATENCIES)
 
-    def _latency(self, line: Pipeline, batch: int, rate: float, metric: Metric) -> float:
+    def _seats(self, batch: int, room: float) -> int:
+        """What the KV cache and the engine hold, at most six square roots more than run on average."""
+        whole = min(max(float(self.load.prompt) + float(self.load.output), float(self.load.context)), self.context)
+        return max(batch, min(batch + math.ceil(6 * math.sqrt(batch)), self.engine.max_batch, int(room // whole)))
+
+    def _latency(self, line: Pipeline, batch: int, rate: float, metric: Metric, seats: int) -> float:
         tail = metric.stat == "max" or (metric.stat[:1] == "p" and int(metric.stat[1:]) >= 90)
         step = float(line.tpot(batch, self.load))
-        slow = step * (1 + TPOT_BAND[line.provenance]) if tail else step
+        slow = step * (1 + tpot_band(line)) if tail else step
         prompt, output = self._length("prompt", metric.stat), self._length("output", metric.stat)
-        _, mean, high = (float(x) for x in line.ttft(batch, self.load, rate if self.arrivals is not None else None))
+        _, mean, high = (
+            float(x) for x in line.ttft(batch, self.load, rate if self.arrivals is not None else None, waits=4.0)
+        )
         longer = float(line.first_token(prompt)) - float(line.first_token(self.load.prompt))
-        ttft = max(0.0, (high if tail else mean) + longer)
+        running = rate * float(self.load.output) * step
+        waits = (4.0 if tail else 1.0) * float(seat_wait(running, seats, rate, self.load)) if self.arrivals else 0.0
+        ttft = max(0.0, (high if tail else mean) + longer + waits)
         return {"ttft": ttft, "tpot": slow, "latency": ttft + slow * max(0.0, output - 1)}[metric.name]
 
     def _length(self, which: str, stat: str) -> float:

@@ -16,9 +16,13 @@ def pace(rng: np.random.Generator, stages: int, layers: int, rows: int = 3) -> P
     """Random stages that can hold the layers, some with equal slopes."""
     most = rng.integers(1, layers + 1, (rows, stages))
     most[:, 0] = np.maximum(most[:, 0], layers - most[:, 1:].sum(axis=1))
+    slope = rng.choice([0.2, 0.5, *rng.uniform(0.1, 1, 3)], (rows, stages))
+    fixed = np.where(np.arange(stages) == stages - 1, rng.uniform(0, 0.5), 0.0) * np.ones((rows, 1))
     return Pace(
-        slope=rng.choice([0.2, 0.5, *rng.uniform(0.1, 1, 3)], (rows, stages)),
-        fixed=np.where(np.arange(stages) == stages - 1, rng.uniform(0, 0.5), 0.0) * np.ones((rows, 1)),
+        slope=slope,
+        fixed=fixed,
+        peak=slope * rng.choice([1.0, *rng.uniform(1, 2, 2)], (rows, stages)),
+        hidden=fixed * rng.uniform(0, 1, (rows, 1)),
         most=most,
         extra=rng.choice([0.0, 0.7], rows),
         rounds=rng.integers(1, stages + 1, rows).astype(float),
@@ -48,15 +52,17 @@ def test_no_split_is_quicker_and_of_equal_ones_none_is_more_even(stages: int, mo
 
 
 def _cycle(of: Pace, row: int, split: Ints) -> float:
-    busy = of.slope[row] * split + of.fixed[row]
-    return float(max(of.extra[row] + busy.sum(), of.rounds[row] * busy.max(), of.floor[row]))
+    path = of.extra[row] + (of.slope[row] * split + of.fixed[row]).sum()
+    return float(max(path, of.rounds[row] * _busiest(of, row, split), of.floor[row]))
 
 
 def _busiest(of: Pace, row: int, split: Ints) -> float:
-    return float((of.slope[row] * split + of.fixed[row]).max())
+    busy, burst = of.slope[row] * split + of.fixed[row], of.peak[row] * split + of.hidden[row]
+    return float(np.maximum(busy, burst).max())
 
 
 def test_equal_stages_get_equal_layers() -> None:
     """Where only the sum counts, as with one request, the layers are still spread evenly."""
-    even = Pace(np.full((1, 4), 0.3), np.zeros((1, 4)), np.full((1, 4), 80), np.zeros(1), np.ones(1), np.zeros(1))
+    slope, zero, none, one = np.full((1, 4), 0.3), np.zeros((1, 4)), np.zeros(1), np.ones(1)
+    even = Pace(slope, zero, slope, zero, np.full((1, 4), 80), none, one, none)
     assert split_layers(80, even).tolist() == [[20, 20, 20, 20]]

@@ -22,10 +22,8 @@ def summary(plan: Plan) -> str:
         (
             f"{found.goal}: {found.objective:.4g} ({proof})",
             f"cost {plan.cost_usd_per_h:.4g} $/h, context {plan.context} tokens",
-            *(
-                f"{_replica(r)}: {w.weight:.3g} of the requests"
-                for r, w in zip(plan.replicas, plan.routes, strict=True)
-            ),
+            *(f"{_replica(r)}: {r.rate_req_per_s / plan.served_req_per_s:.3g} of the requests" for r in plan.replicas),
+            *(f"{h.source} -> {h.target}: {h.weight:.3g}, {h.bits} bits" for h in plan.handovers),
             *(
                 f"rule {r.text}: {'holds' if r.holds else 'broken'}{' (binding)' if r.binding else ''}"
                 for r in plan.rules
@@ -38,7 +36,8 @@ def summary(plan: Plan) -> str:
 
 def _replica(replica: Replica) -> str:
     stages = (f"{b - a} layers on {s.tp} {s.gpu} of {s.machine}" for s in replica.stages for a, b in [s.layers])
-    return f"{replica.name}: {', '.join(stages)}; up to {replica.max_batch} together"
+    role = "" if replica.role == "both" else f"{replica.role}, "
+    return f"{replica.name}: {', '.join(stages)}; {role}up to {replica.max_batch} together"
 
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*.hex")), ids=lambda p: p.stem)

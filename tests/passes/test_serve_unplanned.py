@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from serve_cases import planned
 
 from hexdsl.api import load_text
 from hexdsl.ir.diagnostic import NoPlanError
+from hexdsl.ir.spec.common import FileRef
+from hexdsl.ir.spec.workload import Workload
 
 SPEC = """
 gpu g {{ memory = 300MB, reserve = 10MB, bandwidth = 400GB/s, bf16 = 40TFLOP/s{gpu} }}
@@ -34,16 +38,13 @@ def spec(place: str = "serve", text: str = "") -> str:
 @pytest.mark.parametrize(
     ("place", "text", "said"),
     [
-        ("serve", "phase prefill { parallel = auto }", "phase prefill"),
-        ("serve", "phase decode { tp <= 2 }", "phase decode"),
-        ("serve", "prefill -> decode { kv_transfer = overlapped }", "prefill -> decode"),
+        ("serve", "prefill -> decode { kv_transfer = blocking }", "kv_transfer = blocking"),
         ("serve", "think { branches = 4 }", "think"),
         ("serve", "routing = per_request", "routing"),
         ("serve", "on_change { rate_shift = 50% }", "on_change"),
         ("workload", "classes = { chat = 60%, code = 40% }", "classes"),
         ("workload", "class chat { share = 100%, prompt = 10tok }", "classes"),
         ("workload", "clients = 4", "clients"),
-        ("workload", "arrivals = gamma(rate = 1req/s, cv = 3)", "gamma"),
         ("cluster", "churn = 5%/h", "churn"),
         ("model", ", attention = sparse(block = 64)", "attention"),
     ],
@@ -73,22 +74,30 @@ def test_rules_of_a_class_are_refused_at_their_place() -> None:
     assert text[found.labels[0].span.start : found.labels[0].span.end] == "p95(ttft) <= 1s"
 
 
-def test_rules_of_a_phase_hold_for_the_whole_replica() -> None:
+def test_rules_of_a_phase_hold_where_that_phase_runs() -> None:
     plan = planned(load_text(spec("serve", "phase decode { tp == 2 }"), "case.hex").spec)
     assert {s.tp for r in plan.replicas for s in r.stages} == {2}
     assert [r.text for r in plan.rules] == ["tp == 2"]
 
 
-def test_lengths_that_only_a_trace_says_are_refused(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(str(tmp_path))
-    with open("trace.csv", "w", encoding="utf-8") as file:
-        file.write("time,prompt,output\n0,10,10\n")
-    trace = 'trace = file("trace.csv")'
-    found = refused(spec("workload", trace).replace("prompt = 200tok, output = 40tok", "")).diagnostics[0]
-    assert found.code == "P004"
-    assert "trace.csv" in found.message
-    notes = planned(load_text(spec("workload", trace), "case.hex").spec).notes
-    assert any("`trace`" in n for n in notes)
+def test_what_a_trace_gave_and_what_counts_beside_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("day.csv").write_text("arrival,prompt,output\n0,100,10\n1,300,30\n", encoding="utf-8")
+    text = spec("workload", 'trace = file("day.csv")').replace("prompt = 200tok, ", "")
+    notes = [n for n in planned(load_text(text, "case.hex").spec).notes if "day.csv" in n]
+    assert len(notes) == 2
+    assert "arrivals 1req/s" in notes[0]
+    assert "prompts of 200 tokens on average" in notes[0]
+    assert notes[1].startswith("answers: what is written beside the trace counts")
+
+
+def test_a_trace_that_nobody_read_is_refused() -> None:
+    loaded = load_text(spec(), "case.hex").spec
+    unread = Workload(name="w", trace=FileRef(path="day.csv"))
+    (serve,) = loaded.workflows
+    with pytest.raises(NoPlanError) as caught:
+        planned(loaded.with_(workflows=(serve.with_(workload=unread),)))
+    assert caught.value.diagnostics[0].code == "P004"
 
 
 def test_a_context_below_the_average_request_is_said() -> None:

@@ -9,6 +9,7 @@ from hexdsl.ir.plan import (
     Certificate,
     Decision,
     Device,
+    Distribution,
     Machine,
     Memory,
     Plan,
@@ -16,8 +17,12 @@ from hexdsl.ir.plan import (
     Prediction,
     Provenance,
     Replica,
+    ReplicaLoad,
     Route,
     RuleCheck,
+    Series,
+    Simulated,
+    Simulation,
     Stage,
     Term,
 )
@@ -25,7 +30,7 @@ from hexdsl.ir.spec import Default
 from hexdsl.ir.spec.cluster import Cluster, GpuSet, Link, Nodes, Within
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import Model
-from hexdsl.ir.spec.rule import Metric, Objective
+from hexdsl.ir.spec.rule import Compare, Metric, Number, Objective, Rule
 from hexdsl.ir.spec.serve import Serve
 from hexdsl.ir.spec.workload import Fixed, LogNormal, Poisson, Workload
 
@@ -181,6 +186,7 @@ def _replicas() -> tuple[Replica, ...]:
             name="r0",
             stages=(stage((0, 80), "big-0", range(4), "H100", (80, 35.3, 30.2, 4.5)),),
             max_batch=64,
+            step_tokens=2048,
             kv_tokens=368_000,
             rate_req_per_s=5.8,
             capacity_req_per_s=7.4,
@@ -194,6 +200,7 @@ def _replicas() -> tuple[Replica, ...]:
                 stage((46, 80), "middle-0", range(4), "A100", (80, 15.2, 51.5, 3.9)),
             ),
             max_batch=40,
+            step_tokens=2048,
             kv_tokens=264_000,
             rate_req_per_s=3.4,
             capacity_req_per_s=4.2,
@@ -204,6 +211,7 @@ def _replicas() -> tuple[Replica, ...]:
             name="r2",
             stages=(stage((0, 80), "middle-1", range(4), "A100", (80, 35.3, 30.6, 4.1)),),
             max_batch=32,
+            step_tokens=2048,
             kv_tokens=373_000,
             rate_req_per_s=2.4,
             capacity_req_per_s=3.1,
@@ -233,6 +241,66 @@ def _predictions() -> tuple[Prediction, ...]:
 
 
 @pytest.fixture
+def played(mixed: Plan) -> Plan:
+    """The mixed plan, simulated: TTFT breaks its rule, TPOT keeps its own by less than the runs differ."""
+    limits = tuple(_limit("ttft", 0.4, 31) + _limit("tpot", 0.05, 32))
+    workflow = mixed.workflow.with_(rules=limits)
+    return mixed.with_(workflow=workflow, simulation=_simulation())
+
+
+def _limit(name: str, seconds: float, line: int) -> tuple[Rule, ...]:
+    expr = Compare(op="<=", left=Metric(name=name, stat="p95"), right=Number(value=seconds, unit="s"))
+    text = f"p95({name}) <= {round(1000 * seconds)}ms"
+    return (Rule(expr=expr, text=text, span=Span("serve.hex", line, 3)),)
+
+
+def simulated(metric: str, unit: str, mean: float, low: float, high: float) -> Simulated:
+    return Simulated(metric=metric, unit=unit, mean=mean, low=low, high=high)
+
+
+def _simulation() -> Simulation:
+    return Simulation(
+        requests=900,
+        seeds=3,
+        warm_up_s=8.5,
+        figures=(
+            simulated("mean(tpot)", "s", 0.039, 0.037, 0.041),
+            simulated("p95(tpot)", "s", 0.049, 0.046, 0.052),
+            simulated("mean(ttft)", "s", 0.3, 0.2, 0.4),
+            simulated("p95(ttft)", "s", 0.62, 0.55, 0.69),
+            simulated("goodput", "req/s", 11.2, 10.9, 11.5),
+            simulated("attainment", "", 0.91, 0.88, 0.94),
+            simulated("slo_goodput", "req/s", 10.2, 9.9, 10.5),
+            simulated("utilisation", "", 0.83, 0.8, 0.86),
+            simulated("preemptions", "", 3.0, 0.0, 7.0),
+            simulated("cost_per_token", "usd/tok", 2.5e-6, 2.4e-6, 2.6e-6),
+            simulated("cost_per_request", "usd/req", 0.00075, 0.0007, 0.0008),
+        ),
+        rules=(
+            RuleCheck(text="p95(ttft) <= 400ms", line=31, value=0.62, limit=0.4, unit="s", holds=False),
+            RuleCheck(text="p95(tpot) <= 50ms", line=32, value=0.049, limit=0.05, unit="s", holds=True),
+            RuleCheck(text="12req/s are served", line=0, value=11.2, limit=11.4, unit="req/s", holds=False),
+        ),
+        notes=("the simulated p95 of ttft lies above the predicted range",),
+        replicas=tuple(
+            ReplicaLoad(replica=f"r{i}", requests=450 - 150 * i, busy=0.9, kv_mean=0.4, kv_peak=0.75, preemptions=i)
+            for i in range(3)
+        ),
+        shares=(0, 0.01, 0.5, 0.95, 1),
+        distributions=(
+            Distribution(metric="ttft", unit="s", values=(0.1, 0.11, 0.25, 0.62, 1.4)),
+            Distribution(metric="tpot", unit="s", values=(0.03, 0.031, 0.038, 0.049, 0.07)),
+        ),
+        slice_s=20.0,
+        series=tuple(
+            Series(replicas=(f"r{i}",), waiting=(0, 2, 5, 0), running=(8, 60, 64, 12), kv=(0.1, 0.6, 0.75, 0.2),
+                   busy=(0.5, 1, 1, 0.7))
+            for i in range(3)
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture
 def quickstart() -> Plan:
     """A small model in two stages on two CPU cores: no rules, no prices."""
     laptop = Cluster(name="laptop", nodes=(Nodes(name="cpu", gpus=GpuSet(count=2, gpu=CORE), interconnect=5e9),))
@@ -254,6 +322,7 @@ def quickstart() -> Plan:
                     stage((14, 30), "cpu-0", range(1, 2), "cpu_core", (2, 0.37, 1.2, 0.1)),
                 ),
                 max_batch=8,
+                step_tokens=2048,
                 kv_tokens=65_000,
                 rate_req_per_s=0.9,
                 capacity_req_per_s=0.9,

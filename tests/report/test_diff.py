@@ -97,7 +97,8 @@ def test_closeness_is_symmetric(one: float, two: float) -> None:
 @given(st.lists(st.sampled_from(range(6)), unique=True), st.lists(st.sampled_from(range(6)), unique=True))
 def test_matching_loses_no_replica(old: list[int], new: list[int]) -> None:
     def named(numbers: list[int]) -> list[Replica]:
-        facts = {"max_batch": 1, "kv_tokens": 1, "rate_req_per_s": 1, "capacity_req_per_s": 1, "cost_usd_per_h": 0}
+        whole = dict.fromkeys(("max_batch", "step_tokens", "kv_tokens", "rate_req_per_s", "capacity_req_per_s"), 1)
+        facts = {**whole, "cost_usd_per_h": 0}
         return [Replica(name=f"r{n}", stages=(), **facts) for n in numbers]
 
     kept, gone, come = matched(named(old), named(new))

@@ -157,11 +157,15 @@ def spawn_replica(folder: Path, config: dict[str, Any], **env: str) -> Running:
     return replica
 
 
-def start_router(folder: Path, replicas: Sequence[tuple[str, str, float]], **changes: Any) -> Running:
+Listed = tuple[str, str, float] | tuple[str, str, float, str]
+"""Name, URL, weight and perhaps role of a replica."""
+
+
+def start_router(folder: Path, replicas: Sequence[Listed], **changes: Any) -> Running:
     """Starts a router; waits until it answers at all, ready or not."""
     folder.mkdir(parents=True, exist_ok=True)
     env = changes.pop("env", {})
-    listed = [{"name": name, "url": url, "weight": weight} for name, url, weight in replicas]
+    listed = [dict(zip(("name", "url", "weight", "role"), replica, strict=False)) for replica in replicas]
     config = {"format_version": "1.0", "port": free_port(), "model": "tiny", "replicas": listed, **changes}
     (folder / "router.json").write_text(json.dumps(config))
     router = Running(f"http://127.0.0.1:{config['port']}", folder)

@@ -16,7 +16,8 @@ from runtime_harness import engine_config, until
 from hexdsl.runtime import engine as engine_module
 from hexdsl.runtime.api import BadRequest, ChatRequest, CompletionRequest, parse
 from hexdsl.runtime.config import EngineConfig
-from hexdsl.runtime.engine import Busy, Engine, Event, Stopping
+from hexdsl.runtime.engine import Busy, Engine, Stopping
+from hexdsl.runtime.events import Event
 from hexdsl.runtime.metrics import Counter, Histogram, render
 from hexdsl.runtime.scheduler import Sampling
 from hexdsl.runtime.step import Step

@@ -20,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from hexdsl.runtime.config import ReplicaConfig
 from hexdsl.runtime.routing import Wheel
 from hexdsl.runtime.web import Server, bind
 
@@ -59,7 +58,10 @@ class Stub:
 
     def start(self) -> Server:
         routes = [Route("/v1/completions", self.complete, methods=["POST"]), Route("/health", self.health)]
-        server = Server(Starlette(routes=routes))
+        return self.serve(Starlette(routes=routes))
+
+    def serve(self, app: Starlette) -> Server:
+        server = Server(app)
         threading.Thread(target=server.run, args=([bind("127.0.0.1", self.port)],), daemon=True).start()
         assert until(lambda: server.started, 10)
         return server
@@ -160,25 +162,24 @@ def test_long_bodies_are_refused(serve: Serve) -> None:
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=6))
 def test_one_round_gives_each_its_exact_share(shares: list[int]) -> None:
-    replicas = [ReplicaConfig(name=f"r{i}", url="http://x", weight=share / 8) for i, share in enumerate(shares)]
-    wheel = Wheel(replicas)
+    wheel = Wheel({f"r{i}": share / 8 for i, share in enumerate(shares)})
     chosen = [wheel.next() for _ in range(sum(shares))]
-    assert [chosen.count(replica) for replica in replicas] == shares
+    assert [chosen.count(f"r{i}") for i in range(len(shares))] == shares
 
 
-def test_a_replica_that_refused_rests_for_a_second() -> None:
-    now = [0.0]
-    a, b = (ReplicaConfig(name=name, url="http://x", weight=1) for name in "ab")
-    wheel = Wheel([a, b], clock=lambda: now[0])
-    wheel.refused("a")
-    assert [wheel.next(), wheel.next()] == [b, b]
-    assert wheel.next(tried=["b"]) == a
-    assert wheel.next(tried=["a", "b"]) is None
-    now[0] = 1.0
-    assert {wheel.next(), wheel.next()} == {a, b}
+def test_a_replica_that_is_down_is_tried_last() -> None:
+    down = {"a"}
+    wheel = Wheel({"a": 1, "b": 1, "c": 0.5}, down)
+    assert "".join(wheel.next() or "" for _ in range(6)) == "bcbbcb"
+    assert wheel.next(tried=["b", "c"]) == "a"
+    assert wheel.next(tried=["a", "b", "c"]) is None
+    assert wheel.order() == ["b", "c"]
+    down.clear()
+    assert {wheel.next(), wheel.next()} == {"a", "b"}
 
 
 def test_light_programs_do_not_import_torch() -> None:
-    check = "import sys, hexdsl.runtime.router, hexdsl.runtime.ask, hexdsl.runtime.worker, hexdsl.runtime.demo"
+    light = ", ".join(f"hexdsl.runtime.{name}" for name in ("router", "ask", "worker", "demo", "apply"))
+    check = f"import sys, {light}"
     done = subprocess.run([sys.executable, "-c", f"{check}; sys.exit('torch' in sys.modules)"], check=False)
     assert done.returncode == 0

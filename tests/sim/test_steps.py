@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hexdsl.costs.arch import Arch
@@ -11,6 +12,9 @@ from hexdsl.costs.gpu import Formats, Gpu, Link
 from hexdsl.costs.serving import Load, Stage, pipeline
 from hexdsl.sim.analytic import AnalyticSteps
 from hexdsl.sim.measured import Attention, MeasuredSteps, Skew, merged
+from hexdsl.sim.request import ClosedLoop, Request
+from hexdsl.sim.simulate import simulate
+from hexdsl.sim.spec import Cluster, EngineSpec, ReplicaSpec
 from hexdsl.sim.steps import Batch
 from hexdsl.sim.tables import ONCE, PER_LAYER, SAMPLING, TableError, read_skew, read_tables, skew_default
 
@@ -155,3 +159,23 @@ def test_a_profile_may_switch_the_skew_off(tmp_path: Path) -> None:
     meta.write_text(text.format("false"))
     assert skew_default(meta, 1) is None
     assert skew_default(tmp_path / "none.yaml", 1) is None
+
+
+@pytest.mark.parametrize(("prompt", "output", "seats"), [(512, 128, 32), (2000, 200, 32), (200, 500, 64)])
+def test_a_pipeline_under_load_takes_the_steps_that_the_model_predicts(prompt: int, output: int, seats: int) -> None:
+    """Chunked prompts in a pipeline of four stages: the model's bubbles are on the safe side, but not by much."""
+    stages, hops = [Stage((BIG,), 8)] * 4, [Link(450e9)] * 3
+    line = pipeline(stages, hops, ARCH, Formats())
+    load = Load(prompt, output)
+    budget = int(line.budget(seats, load))
+    rng = np.random.default_rng(1)
+    spread = rng.lognormal(-0.15, 0.55, (16 * seats, 2))
+    requests = [
+        Request(i, 0.0, max(1, int(prompt * a)), max(1, int(output * b))) for i, (a, b) in enumerate(spread.tolist())
+    ]
+    engine = EngineSpec(blocks=10**6, max_num_seqs=seats, max_num_batched_tokens=budget)
+    found = simulate(ClosedLoop(requests, seats), Cluster((ReplicaSpec("r", engine, AnalyticSteps(line)),)))
+    ends = np.sort(found.finish_s)
+    low, high = ends[len(ends) // 5], ends[len(ends) * 4 // 5]
+    rate = 0.6 * len(ends) / (high - low)
+    assert 0.97 <= rate / float(line.rate(seats, load)) <= 1.2

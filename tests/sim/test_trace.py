@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hexdsl.ir.trace import TraceError
 from hexdsl.sim.arrivals import constant, gamma, poisson, weibull
-from hexdsl.sim.trace import TraceError, read_trace
+from hexdsl.sim.trace import read_trace
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 23:59:59.9000000,374,44\n2023-11-17 00:00:01.2000000,396,9\n"
@@ -55,6 +56,19 @@ def test_a_column_map(tmp_path: Path) -> None:
     assert [(r.klass, r.prompt, r.output, r.priority) for r in found] == [("chat", 5, 6, 1), ("code", 7, 8, 0)]
 
 
+def test_windows_start_evenly_apart_and_at_zero(tmp_path: Path) -> None:
+    rows = "".join(f"{i + 5},{i + 1},1\n" for i in range(10))
+    trace = read_trace(written(tmp_path, PLAIN + rows))
+    windows = [trace.window(3, number, 3) for number in range(3)]
+    assert [[r.prompt for r in w] for w in windows] == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert {w[0].arrival_s for w in windows} == {0.0}
+    assert [r.arrival_s for r in windows[2]] == [0.0, 1.0, 2.0]
+
+
+def test_json_lines_are_known_by_their_first_character(tmp_path: Path) -> None:
+    assert read_trace(written(tmp_path, MOONCAKE, "t.log")).requests[0].blocks == (0, 4)
+
+
 def test_scaling_and_limit(tmp_path: Path) -> None:
     path = written(tmp_path, PLAIN + "0,1,1\n2,1,1\n4,1,1\n")
     assert [r.arrival_s for r in read_trace(path, limit=2).scaled(0.5).requests] == [0.0, 1.0]
@@ -72,17 +86,19 @@ def test_scaling_and_limit(tmp_path: Path) -> None:
         (PLAIN + "0,5,0\n", 2, "output is '0'"),
         (PLAIN + "0,5,nan\n", 2, "output is 'nan'"),
         (PLAIN + "nan,5,6\n", 2, "arrival is 'nan'"),
+        (PLAIN + "0,5,6\ninf,5,6\n", 3, "arrival is 'inf'"),
+        (PLAIN + "0,5,6\n2023-11-16,5,6\n", 3, "arrival is '2023-11-16'"),
         (PLAIN + "0,5.5,6\n", 2, "prompt is '5.5'"),
         (PLAIN + "0,5\n", 2, "output is missing"),
         (PLAIN + "yesterday,5,6\n", 2, "arrival is 'yesterday'"),
         (PLAIN + "0,1e999,6\n", 2, "prompt is '1e999'"),
-        (PLAIN + "1,5,6\n0,5,6\n", 3, "arrives before the row above"),
+        (PLAIN + "1,5,6\n0,5,6\n", 3, "arrives before the one above"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, text: str, row: int | None, message: str) -> None:
     with pytest.raises(TraceError, match=message) as caught:
         read_trace(written(tmp_path, text))
-    assert caught.value.row == row
+    assert caught.value.line == row
     assert caught.value.help
 
 
@@ -90,7 +106,7 @@ def test_bad_rows_are_named(tmp_path: Path, text: str, row: int | None, message:
 def test_bad_json_is_named(tmp_path: Path, line: str) -> None:
     with pytest.raises(TraceError) as caught:
         read_trace(written(tmp_path, MOONCAKE + line.strip() + "\n", "t.jsonl"))
-    assert caught.value.row == 2
+    assert caught.value.line == 2
 
 
 @pytest.mark.parametrize(
@@ -98,12 +114,19 @@ def test_bad_json_is_named(tmp_path: Path, line: str) -> None:
     [
         ({"prompt": "prompt"}, "lacks output"),
         ({"prompt": "prompt", "output": "out", "arrival": "arrival"}, "no column `out`"),
-        ({"prompt": "prompt", "output": "output", "colour": "x"}, "`colour` is no column"),
+        ({"prompt": "prompt", "output": "output", "colour": "x"}, "`colour` is nothing that a trace holds"),
     ],
 )
 def test_bad_maps_are_named(tmp_path: Path, columns: dict[str, str], message: str) -> None:
     with pytest.raises(TraceError, match=message):
         read_trace(written(tmp_path, PLAIN + "0,1,1\n"), columns)
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, PLAIN + "0,1,1\n")
+    monkeypatch.setattr("hexdsl.ir.trace.LARGEST", 20)
+    with pytest.raises(TraceError, match="larger than"):
+        read_trace(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

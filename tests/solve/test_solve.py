@@ -115,6 +115,15 @@ def test_nonlinear_models_are_refused() -> None:
         s.solve(model)
 
 
+def test_coefficients_that_are_not_finite_are_refused() -> None:
+    """HiGHS would search for ever."""
+    model = s.ConcreteModel()
+    model.x = s.Var(domain=s.Binary)
+    model.least = s.Objective(expr=float("inf") * model.x)
+    with pytest.raises(ValueError, match="finite"):
+        s.solve(model)
+
+
 def test_node_limit_leaves_a_solution_with_its_gap() -> None:
     model = hard_knapsack()
     short = s.solve(model, s.Limits(max_nodes=1))

@@ -1,4 +1,4 @@
-"""Plans made by hand: two uneven CPU stages, and two replicas on GPUs of which one shares its layers among two."""
+"""Plans made by hand: two uneven CPU stages; two replicas on GPUs, one with shared layers; prefill and decode apart."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def replica(name: str, *stages: Stage) -> Replica:
         name=name,
         stages=stages,
         max_batch=4,
+        step_tokens=512,
         kv_tokens=4096,
         rate_req_per_s=1,
         capacity_req_per_s=1.5,
@@ -107,4 +108,19 @@ def gpus() -> Plan:
             replica("r1", stage((0, 3), "big-0", "H100", range(2, 3)), stage((3, 4), "big-0", "H100", range(3, 4))),
         ),
         routes=(Route(replica="r0", weight=0.625), Route(replica="r1", weight=0.375)),
+    )
+
+
+@pytest.fixture
+def halves(gpus: Plan) -> Plan:
+    """Weights in fp8; two GPUs that share each layer prefill, and of two more each decodes."""
+    return gpus.with_(
+        workflow=gpus.workflow.with_(model=tiny_model("fp8")),
+        precision=(precision("H100", "fp8").with_(kv="bf16"),),
+        replicas=(
+            replica("r0", stage((0, 4), "big-0", "H100", range(2))).with_(role="prefill"),
+            replica("r1", stage((0, 4), "big-0", "H100", range(2, 3))).with_(role="decode"),
+            replica("r2", stage((0, 4), "big-0", "H100", range(3, 4))).with_(role="decode"),
+        ),
+        routes=tuple(Route(replica=f"r{k}", weight=weight) for k, weight in enumerate((1, 0.625, 0.375))),
     )

@@ -41,7 +41,7 @@ def complaint(error: pytest.ExceptionInfo[UsageError]) -> Diagnostic:
     return diagnostic
 
 
-@pytest.mark.parametrize(("name", "help_"), [("torhc", "did you mean `torch`?"), ("vllm", "one of `torch`")])
+@pytest.mark.parametrize(("name", "help_"), [("torhc", "did you mean `torch`?"), ("sglang", "one of `torch`, `vllm`")])
 def test_an_unknown_engine_is_answered_with_those_there_are(name: str, help_: str) -> None:
     with pytest.raises(UsageError) as error:
         registry.engine(name)
@@ -83,5 +83,6 @@ def test_all_reasons_are_told_at_once(gpus: Plan) -> None:
 
 
 def test_what_there_is_has_a_line_each() -> None:
-    assert [(row["kind"], row["name"]) for row in registry.describe()] == [("engine", "torch"), ("launcher", "local")]
+    found = [(row["kind"], row["name"]) for row in registry.describe()]
+    assert found == [("engine", "torch"), ("engine", "vllm"), ("launcher", "local")]
     assert all(row["about"] for row in registry.describe())

@@ -26,24 +26,31 @@ def launch(uneven: Plan) -> Launch:
     return lower(uneven, Target(name="torch"), Path("/specs"))
 
 
-@pytest.mark.parametrize("name", ["uneven", "gpus"])
+GOLDEN = [("uneven", "torch"), ("gpus", "torch"), ("uneven", "vllm"), ("gpus", "vllm"), ("halves", "vllm")]
+
+
+def case_of(name: str, engine: str) -> Path:
+    return CASES / (name if engine == "torch" else f"{engine}_{name}")
+
+
+@pytest.mark.parametrize(("name", "engine"), GOLDEN)
 def test_bundles_are_as_they_were(
-    name: str, request: pytest.FixtureRequest, golden: Callable[[Path, str], None], tmp_path: Path
+    name: str, engine: str, request: pytest.FixtureRequest, golden: Callable[[Path, str], None], tmp_path: Path
 ) -> None:
     plan: Plan = request.getfixturevalue(name)
-    launch = lower(plan, Target(name="torch", restarts=2 if name == "gpus" else 0), Path("/specs"))
+    launch = lower(plan, Target(name=engine, restarts=2 if name == "gpus" else 0), Path("/specs"))
     render(plan, launch, tmp_path / "out")
     written = {p.relative_to(tmp_path / "out") for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert written == {Path(file.path) for file in bundle_files(plan, launch)}
     for path in sorted(written):
-        golden(CASES / name / path, (tmp_path / "out" / path).read_text(encoding="utf-8"))
+        golden(case_of(name, engine) / path, (tmp_path / "out" / path).read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", ["uneven", "gpus"])
-def test_shellcheck_finds_nothing(name: str) -> None:
-    script = CASES / name / "launch.sh"
-    assert subprocess.run([SHELLCHECK, script], capture_output=True, text=True).stdout == ""
-    assert subprocess.run(["bash", "-n", script]).returncode == 0
+@pytest.mark.parametrize(("name", "engine"), GOLDEN)
+def test_shellcheck_finds_nothing(name: str, engine: str) -> None:
+    scripts = sorted(case_of(name, engine).rglob("*.sh"))
+    assert subprocess.run([SHELLCHECK, *scripts], capture_output=True, text=True).stdout == ""
+    assert all(subprocess.run(["bash", "-n", script]).returncode == 0 for script in scripts)
 
 
 def test_launch_json_is_the_process_table(launch: Launch, uneven: Plan, tmp_path: Path) -> None:

@@ -42,10 +42,15 @@ class Coefficients:
     band: Mapping[Provenance, float] = field(hash=False)
 
     def product_share(self, gpu: Gpu, name: str) -> tuple[float, Provenance]:
-        """Share of the peak that matrix products keep in a training step, in a number format."""
+        """Share of the peak that matrix products keep in a training step, in a number format.
+
+        Where a profile holds a factor for arithmetic that was fitted to serving runs, the larger loss counts, once.
+        """
         eff = gpu.profile or efficiency_of(gpu.kind)
         share, source = eff.gemm_at(name)
-        ratio = self.sustained.get(kind_of(gpu.name) or "", {}).get("fp8" if name == "fp8" else "bf16")
+        ratio = self.sustained.get(kind_of(gpu.kind) or "", {}).get("fp8" if name == "fp8" else "bf16")
+        if eff.compute_provenance == "profiled":  # a factor fitted to running engines holds part of the same loss
+            return share * min(1.0, (ratio or self.sustained_other) * eff.compute_factor), source
         if ratio is None:
             return share * self.sustained_other, "modelled"
         return share * ratio, source
@@ -53,7 +58,7 @@ class Coefficients:
     def attention_ratio(self, gpu: Gpu, kernel: str) -> float:
         """Factor on the table's attention efficiency; a kind that was not measured gets the lowest of the others."""
         known = self.attention.get(kernel, {})
-        return known.get(kind_of(gpu.name) or "", min(known.values(), default=1.0))
+        return known.get(kind_of(gpu.kind) or "", min(known.values(), default=1.0))
 
 
 @cache

@@ -22,6 +22,8 @@ from hexdsl.ir.values import choice
 class Times(Ir):
     """How often a stage runs, both bounds included."""
 
+    FORM: ClassVar[str] = "a whole number or a range of them, such as `0..3`"
+
     low: Whole
     high: Whole
 
@@ -69,7 +71,7 @@ class AgenticEdge(Ir):
     source: str
     target: str
     when: Expr | None = Field(None, description="condition, such as `failed`")
-    probability: Share | None = Field(None, description="how likely the edge is taken")
+    probability: Share | None = Field(None, le=1, description="how likely the edge is taken")
 
 
 class Tenant(Ir):
@@ -78,7 +80,7 @@ class Tenant(Ir):
     name: Name
     arrivals: Arrivals | None = Field(None, description="how the tenant's requests arrive")
     deadline: Seconds | None = Field(None, description="time in which a request must be answered")
-    share: Share | None = Field(None, description="share of the machines that is due to the tenant")
+    share: Share | None = Field(None, le=1, description="share of the machines that is due to the tenant")
 
 
 class RoundRobin(Ir):

@@ -38,7 +38,7 @@ class Escalation(Ir):
     source: str
     target: str
     when: Expr | None = Field(None, description="condition on the answer, such as `confidence < threshold`")
-    threshold: Annotated[Literal["auto"] | Share, Field(union_mode="left_to_right")] = Field(
+    threshold: Annotated[Literal["auto"] | Annotated[Share, Field(le=1)], Field(union_mode="left_to_right")] = Field(
         "auto", description="score below which a request moves on; `auto`: found by the compiler"
     )
 

@@ -16,6 +16,8 @@ from hexdsl.ir.spec.gpu import Gpu
 class GpuSet(Ir):
     """`8 * H100`: some GPUs of one kind in one node."""
 
+    FORM: ClassVar[str] = "GPUs of one `gpu`, such as `8 * H100`"
+
     count: Count
     gpu: Gpu
 

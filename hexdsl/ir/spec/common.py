@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -31,6 +31,8 @@ Host = Annotated[str, BeforeValidator(_host)]
 
 class FileRef(Ir):
     """A file that the spec names, relative to the root spec's folder, and the digest of what it held."""
+
+    FORM: ClassVar[str] = 'a file, such as `file("NAME")`'
 
     path: str
     sha256: str = ""

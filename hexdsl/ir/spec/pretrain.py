@@ -19,11 +19,11 @@ from hexdsl.ir.spec.target import Target
 class Affinity(Ir):
     """How much the spread of each kind of communication group matters; the shares sum to one."""
 
-    tp: Share = Field(0.0, description="weight of tensor-parallel groups")
-    pp: Share = Field(0.0, description="weight of pipeline groups")
-    dp: Share = Field(0.0, description="weight of data-parallel groups")
-    cp: Share = Field(0.0, description="weight of context-parallel groups")
-    ep: Share = Field(0.0, description="weight of expert-parallel groups")
+    tp: Share = Field(0.0, le=1, description="weight of tensor-parallel groups")
+    pp: Share = Field(0.0, le=1, description="weight of pipeline groups")
+    dp: Share = Field(0.0, le=1, description="weight of data-parallel groups")
+    cp: Share = Field(0.0, le=1, description="weight of context-parallel groups")
+    ep: Share = Field(0.0, le=1, description="weight of expert-parallel groups")
 
 
 class Pretrain(Ir):
@@ -35,9 +35,9 @@ class Pretrain(Ir):
     name: str
     on: Cluster = Field(description="the cluster that may be used")
     model: Model = Field(description="the model that is trained")
-    tokens: Tokens | None = Field(None, description="tokens to train on in all")
-    context: Tokens = Field(description="tokens in one sequence")
-    batch: Tokens = Field(description="tokens in one optimizer step")
+    tokens: Tokens | None = Field(None, gt=0, description="tokens to train on in all")
+    context: Tokens = Field(gt=0, description="tokens in one sequence")
+    batch: Tokens = Field(gt=0, description="tokens in one optimizer step")
     precision: FormatWord = Field("bf16", description="number format of the computation")
     data: File | None = Field(None, description="training data")
     affinity: Affinity | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -114,6 +114,8 @@ class Calibration(Ir):
 
 class Profile(Ir):
     """A measured profile of a GPU.  Every part may be left out; what is not there is taken from shipped tables."""
+
+    FORM: ClassVar[str] = 'a file, such as `file("NAME")`'
 
     format_version: Literal["1.0"]
     gpu: str = Field(min_length=1, max_length=200, description="the device, as its driver calls it")

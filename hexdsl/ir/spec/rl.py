@@ -44,7 +44,7 @@ class Rollout(Ir):
     METRICS: ClassVar[tuple[MetricInfo, ...]] = RL
 
     prompts: Count = Field(512, description="prompts in one batch")
-    max_tokens: Tokens = Field(4096, description="longest answer")
+    max_tokens: Tokens = Field(4096, gt=0, description="longest answer")
     prompt: Length | None = Field(None, description="prompt lengths")
     output: Length | None = Field(None, description="output lengths")
     engine: Literal["auto", "torch", "vllm", "sglang"] = Field("auto", description="engine that generates")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,8 @@ from hexdsl.ir.quantity import Unit
 
 class Number(Ir):
     """A constant in base units."""
+
+    ASIDE: ClassVar[tuple[str, ...]] = ("text",)
 
     kind: Literal["number"] = "number"
     value: float
@@ -77,6 +79,8 @@ Expr = Annotated[Number | Metric | Arithmetic | Compare | Among | Logic, Field(d
 class Rule(Ir):
     """A condition that every plan must meet, with the user's text and place."""
 
+    ASIDE: ClassVar[tuple[str, ...]] = ("text", "span")
+
     expr: Expr
     text: str
     span: Span
@@ -84,6 +88,8 @@ class Rule(Ir):
 
 class Objective(Ir):
     """What to make large or small; several are in order of priority."""
+
+    ASIDE: ClassVar[tuple[str, ...]] = ("text", "span")
 
     sense: Literal["maximize", "minimize"]
     expr: Expr

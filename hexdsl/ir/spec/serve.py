@@ -83,10 +83,11 @@ class Serve(Ir):
     phase: tuple[Phase, ...] = Field((), description="rules for prefill and for decode")
     edges: tuple[ServeEdge, ...] = Field((), description="`prefill -> decode { kv_transfer = ... }`")
     context: Tokens | None = Field(
-        None, description="longest prompt and answer together; left out: the model's, or what the load needs"
+        None, gt=0, description="longest prompt and answer together; left out: the model's, or what the load needs"
     )
     utilization: Share = Field(
         0.9,
+        gt=0,
         le=1,
         description="share of a GPU's memory that the engine may fill",
         json_schema_extra={"pin": "utilization = 90%"},

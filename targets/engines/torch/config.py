@@ -1,9 +1,8 @@
-"""The JSON files that the runtime reads: one a replica, and the router's."""
+"""The JSON files that the ranks read: one a replica."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from hexdsl.ir.launch import File
@@ -11,12 +10,10 @@ from hexdsl.ir.plan import Plan, Replica
 from hexdsl.ir.spec.target import Target
 from hexdsl.targets.engines.torch.place import Place, served
 from hexdsl.targets.engines.torch.supports import DTYPES
+from hexdsl.targets.service import FORMAT_VERSION
 
-FORMAT_VERSION = "1.0"
 BLOCK_TOKENS = 16
 """Tokens in one block of the paged KV cache (Kwon et al., PagedAttention, 2023)."""
-
-PREFILL_CHUNK_TOKENS = 512
 
 
 def engine_config(plan: Plan, target: Target, place: Place, weights: str) -> File:
@@ -26,6 +23,7 @@ def engine_config(plan: Plan, target: Target, place: Place, weights: str) -> Fil
     config = {
         "format_version": FORMAT_VERSION,
         "replica": replica.name,
+        "role": replica.role,
         "model": {"name": model.name, "path": weights, "dtype": dtypes[replica.stages[0].gpu]},
         "stages": _stages(replica),
         "kv": {"block_tokens": BLOCK_TOKENS, "blocks": kv_blocks(replica.kv_tokens, plan.context)},
@@ -33,29 +31,14 @@ def engine_config(plan: Plan, target: Target, place: Place, weights: str) -> Fil
             "max_batch": replica.max_batch,
             "max_context": plan.context,
             "max_queue": target.max_queue,
-            "prefill_chunk_tokens": max(PREFILL_CHUNK_TOKENS, replica.max_batch),
+            "prefill_chunk_tokens": max(replica.step_tokens, replica.max_batch),
         },
         "device": place.device,
         "host": place.host,
         "port": place.port,
         "kernels": [],
     }
-    return _file(place.config, config)
-
-
-def router_config(plan: Plan, target: Target, places: Sequence[Place]) -> File:
-    """The endpoint, and what share of the requests each replica gets."""
-    weights = {route.replica: float(f"{route.weight:.6g}") for route in plan.routes if route.weight > 0}
-    here = [place for place in places if place.replica.name in weights]
-    config = {
-        "format_version": FORMAT_VERSION,
-        "host": target.host,
-        "port": target.ports,
-        "model": served(plan).name,
-        "replicas": [{"name": p.replica.name, "url": p.url, "weight": weights[p.replica.name]} for p in here],
-        "max_queue": sum(target.max_queue + p.replica.max_batch for p in here),
-    }
-    return _file("config/router.json", config)
+    return File(path=place.config, text=json.dumps(config, indent=2) + "\n")
 
 
 def kv_blocks(tokens: int, context: int) -> int:
@@ -69,7 +52,3 @@ def _stages(replica: Replica) -> list[dict[str, Any]]:
         stages.append({"layers": list(stage.layers), "ranks": list(range(first, first + stage.tp))})
         first += stage.tp
     return stages
-
-
-def _file(path: str, config: dict[str, Any]) -> File:
-    return File(path=path, text=json.dumps(config, indent=2) + "\n")

@@ -7,18 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hexdsl.ir.launch import Check, Launch, Port, Process, Ready
-from hexdsl.ir.plan import Device, Plan, Replica, Stage
+from hexdsl.ir.plan import Device, Handover, Plan, Replica, Stage
 from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.target import Target
-from hexdsl.targets.devices import LOOPBACK, gpu_kinds, is_cpu, layers_of, machines_in_use
-from hexdsl.targets.engines.torch.config import engine_config, router_config
+from hexdsl.targets.devices import gpu_kinds, is_cpu, layers_of, machines_in_use
+from hexdsl.targets.engines.torch.config import engine_config
 from hexdsl.targets.engines.torch.place import Place, places_of, served
+from hexdsl.targets.service import endpoint, loading_s, reasons_of, router_config, router_process, weights_check
 
 MODULES = ("hexdsl.runtime.worker", "torch", "transformers", "safetensors", "starlette", "uvicorn", "httpx")
-LOADING_BYTES_PER_S = 100e6
-"""A slow disk: how long a replica may take to load is bounded by this."""
-
-ROUTER_READY_S = 60
+PLAIN_BITS = 16
+"""From so many bits on, a KV cache travels as it is."""
 
 
 def lower(plan: Plan, target: Target, folder: Path) -> Launch:
@@ -31,11 +30,11 @@ def lower(plan: Plan, target: Target, folder: Path) -> Launch:
         name=plan.name,
         engine=target.name,
         launcher=target.launcher.kind,
-        endpoint=_url(target.host, target.ports),
-        processes=(*ranks, _router(plan, target, ranks)),
-        files=(*configs, router_config(plan, target, places)),
+        endpoint=endpoint(target),
+        processes=(*ranks, router_process(plan, target, [rank.name for rank in ranks if rank.ready])),
+        files=(*configs, router_config(plan, target, places, protocol="hexc")),
         checks=tuple(_checks(plan, weights)),
-        reasons=tuple(f"{d.what}: {d.choice} ({d.reason})" for d in plan.decisions),
+        reasons=reasons_of(plan),
     )
 
 
@@ -56,10 +55,10 @@ def _ranks(plan: Plan, target: Target, place: Place) -> Iterator[Process]:
             argv=("python", "-m", "hexdsl.runtime.worker", "--config", place.config, "--rank", str(rank)),
             env=_environment(target, place, device),
             ports=_rank_0_ports(place) if rank == 0 else (),
-            ready=Ready(url=f"{place.url}/health", timeout_s=_loading_s(place.replica)) if rank == 0 else None,
+            ready=Ready(url=f"{place.url}/health", timeout_s=loading_s(place.replica)) if rank == 0 else None,
             group=place.name,
             restarts=target.restarts,
-            comment=_what_it_holds(place.replica, stage, device),
+            comment=_what_it_holds(plan, place.replica, stage, device),
         )
 
 
@@ -87,37 +86,24 @@ def _rank_0_ports(place: Place) -> tuple[Port, ...]:
     )
 
 
-def _loading_s(replica: Replica) -> int:
-    weights = sum(stage.memory.weights_bytes * stage.tp for stage in replica.stages)
-    return 300 + round(weights / LOADING_BYTES_PER_S)
-
-
-def _what_it_holds(replica: Replica, stage: Stage, device: Device) -> str:
+def _what_it_holds(plan: Plan, replica: Replica, stage: Stage, device: Device) -> str:
     share = f", one of {stage.tp} that share them" if stage.tp > 1 else ""
-    return f"{replica.name}: {layers_of(stage)} on {device.id} ({device.gpu}{share})"
+    return f"{replica.name}{_phase(plan, replica)}: {layers_of(stage)} on {device.id} ({device.gpu}{share})"
 
 
-def _router(plan: Plan, target: Target, ranks: tuple[Process, ...]) -> Process:
-    shares = ", ".join(f"{route.weight:.1%} to {route.replica}" for route in plan.routes)
-    return Process(
-        name="router",
-        role="router",
-        host=machines_in_use(plan)[0].host,
-        argv=("python", "-m", "hexdsl.runtime.router", "--config", "config/router.json"),
-        env=tuple(sorted(target.env.items())),
-        ports=(Port(host=target.host, port=target.ports, use="requests to the service"),),
-        ready=Ready(url=f"{_url(target.host, target.ports)}/health", timeout_s=ROUTER_READY_S),
-        after=tuple(rank.name for rank in ranks if rank.ready),
-        group="router",
-        restarts=target.restarts,
-        comment=f"shares out the requests: {shares}",
-    )
+def _phase(plan: Plan, replica: Replica) -> str:
+    """The half of the work that a replica does, and with whom."""
+    if replica.role == "prefill":
+        takers = [f"{h.weight:.1%} to {h.target}{_narrow(h)}" for h in plan.handovers if h.source == replica.name]
+        return f" (prefills, then hands KV caches over: {', '.join(takers) or 'to any that decodes'})"
+    if replica.role == "decode":
+        givers = [h.source for h in plan.handovers if h.target == replica.name]
+        return f" (decodes what {', '.join(givers) or 'others'} prefilled)"
+    return ""
 
 
-def _url(host: str, port: int) -> str:
-    """The address of a server as a client on its machine writes it."""
-    host = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _narrow(handover: Handover) -> str:
+    return f" in {handover.bits} bits" if handover.bits < PLAIN_BITS else ""
 
 
 def _checks(plan: Plan, weights: str) -> Iterator[Check]:
@@ -125,9 +111,7 @@ def _checks(plan: Plan, weights: str) -> Iterator[Check]:
     code = f'from importlib.util import find_spec; raise SystemExit(None in map(find_spec, "{names}".split()))'
     missing = f"this Python lacks one of {names}: install hexdsl[run], or set HEXC_PYTHON to a Python that has it"
     yield Check(kind="python", value=code, message=missing)
-    model = served(plan).name
-    absent = f"no weights of `{model}` in {weights}: put a Hugging Face checkpoint there, or name another `path`"
-    yield Check(kind="folder", value=weights, message=absent)
+    yield weights_check(plan, weights)
     most = _gpus_of_a_machine(plan)
     if most:
         code = f"import torch; raise SystemExit(torch.cuda.device_count() < {most})"

@@ -16,16 +16,18 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 FAMILIES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 LAST_PORT = 65535
+KV_BITS = (4, 8, 16, 32)
+"""Bits of a value of the KV cache on its way between replicas; 16 and more mean as it is."""
 
 
 def supports(plan: Plan, target: Target) -> tuple[Reason, ...]:
-    """Every reason against the plan: workflow, model, number formats, devices, ports."""
+    """Every reason against the plan: workflow, model, number formats, devices, phases, ports."""
     if not isinstance(plan.workflow, Serve):
         return (Reason(f"it serves models, and `{plan.name}` is a `{plan.workflow.KIND}` workflow"),)
     if not plan.replicas:
         return (Reason("the plan has no replicas"),)
     model = plan.workflow.model
-    return (*_model(model), *_replicas(plan, model), *_words(model, target), *_ports(plan, target))
+    return (*_model(model), *_replicas(plan, model), *_phases(plan), *_words(model, target), *_ports(plan, target))
 
 
 def _model(model: Model) -> Iterator[Reason]:
@@ -74,6 +76,20 @@ def _tensor_parallel(replica: Replica, model: Model) -> Iterator[Reason]:
         if model.heads % tp or model.ffn % tp or (kv_heads % tp and tp % kv_heads):
             sizes = f"{model.heads} heads, {kv_heads} KV heads and a feed-forward width of {model.ffn}"
             yield Reason(f"{tp} GPUs of replica `{replica.name}` cannot share {sizes} evenly", "add a rule on `tp`")
+
+
+def _phases(plan: Plan) -> Iterator[Reason]:
+    """A prompt that was prefilled needs somewhere to go, and the other way round."""
+    roles = {replica.name: replica.role for replica in plan.replicas}
+    for one, other in (("prefill", "decode"), ("decode", "prefill")):
+        if one in roles.values() and other not in roles.values():
+            yield Reason(f"the plan has replicas that {one} and none that {other}")
+    for h in plan.handovers:
+        if (roles.get(h.source), roles.get(h.target)) != ("prefill", "decode"):
+            yield Reason(f"KV caches cannot go from `{h.source}` to `{h.target}`: these do not prefill and decode")
+        elif h.bits not in KV_BITS:
+            bits = ", ".join(map(str, KV_BITS))
+            yield Reason(f"it sends KV caches in {bits} bits a value, not in the {h.bits} from `{h.source}`")
 
 
 def _words(model: Model, target: Target) -> Iterator[Reason]:

@@ -1,0 +1,76 @@
+"""Operating points of replicas that do one phase only: prefill for latency, decode for throughput.
+
+HexGen-2 (ICLR 2025, section 3) and ThunderServe (MLSys 2025) put the two phases on different replicas.  A decode
+replica is a pipeline without prompts.  A prefill replica takes prompts one after the other, each stage one at a time,
+so that it serves 1 / (seconds of a prompt on its busiest stage) at most; at a share of that, prompts wait as in a queue
+with one server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from hexdsl.passes.serve.layers import Ints, Pace, split_layers
+from hexdsl.passes.serve.points import Points, Pricer
+from hexdsl.passes.serve.problem import BLOCK
+from hexdsl.passes.serve.shapes import Shape
+
+LOADS = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+"""Shares of a prefill replica's capacity at which it may be run."""
+
+HELD = 8
+"""Prompts whose KV caches a prefill replica has room for: those that are computed, and those on their way."""
+
+
+def prefill_points(pricer: Pricer, shapes: Iterable[Shape]) -> Iterator[Points]:
+    """The shapes that hold the model and some prompts, each at the loads of `LOADS`."""
+    for shape in shapes:
+        found = _prefill(pricer, shape)
+        if found is not None:
+            yield found
+
+
+def _prefill(pricer: Pricer, shape: Shape) -> Points | None:
+    problem = pricer.problem
+    hops = shape.hops(problem)
+    if hops is None:
+        return None
+    room = pricer.room(shape)
+    tokens = np.array([np.ceil(max(problem.context, HELD * problem.prompt) / BLOCK) * BLOCK])
+    most = room.most(tokens)
+    if most.min() < 1 or most.sum() < problem.arch.layers:
+        return None
+    pace = _pace(pricer, shape, most[0])
+    layers = split_layers(problem.arch.layers, pace)
+    gap = float((pace.peak * layers).max())
+    gap = max([gap, *(problem.prompt * pricer.stage(*shape.stages[0]).token_bytes / h.bandwidth for h in hops)])
+    many = len(LOADS)
+    kept = np.repeat(layers, many, axis=0)
+    return Points(
+        shape=shape,
+        hops=hops,
+        batches=np.full(many, HELD),
+        layers=kept,
+        tpot=np.full(many, gap),
+        rate=LOADS / (gap * problem.margin("capacity", problem.kind_of(shape, "prefill"))),
+        kv_tokens=room.tokens(kept),
+        step_tokens=np.full(many, problem.engine.step_tokens),
+        most=most[0],
+        role="prefill",
+    )
+
+
+def _pace(pricer: Pricer, shape: Shape, most: Ints) -> Pace:
+    """Prompts on each stage: alone for the path, and among others for the busiest stage, which decides."""
+    problem, one = pricer.problem, np.ones(1)
+    costs = [pricer.stage(c, t) for c, t in shape.stages]
+    slope = np.array([[float(c.alone(problem.prompt)) for c in costs]])
+    peak = np.array([[float(c.prefill(problem.prompt, problem.load.cv_prompt)) for c in costs]])
+    zero = np.zeros_like(slope)
+    return Pace(slope, zero, peak, zero, most[None, :], 0 * one, BUSIEST * one, 0 * one)
+
+
+BUSIEST = 1e3
+"""Weight of the busiest stage over the path: capacity comes first."""

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# r0: layers 0 to 2 on fast-0:0 (cpu_core); layer 3 on slow-0:0 (cpu_core)
+# hexc wrote this script from plan.json for vLLM 0.32.  Further options of `vllm serve` may follow:
+#
+#   HEXC_VLLM_PYTHON=/path/to/python config/NAME.sh [OPTION]...
+#
+#   HEXC_VLLM_PYTHON  the Python of vLLM's own environment (left out: python3)
+#   HEXC_API_KEY      the key that clients must send (left out: none)
+# shellcheck disable=SC2016 # what came from the spec is quoted so that nothing in it expands
+set -euo pipefail
+
+python=${HEXC_VLLM_PYTHON:-python3}
+model=/specs/models/tiny
+options=(
+  --served-model-name tiny # the name that clients send
+  --host 127.0.0.1 # where the router finds it
+  --port 18101
+  --tensor-parallel-size 1 # no layer is shared
+  --pipeline-parallel-size 2 # layers of each stage: 3, 1
+  --distributed-executor-backend mp # plain processes, without Ray
+  --nnodes 2 # machines: fast-0, slow-0
+  --master-addr 127.0.0.1 # where they meet
+  --master-port 18102
+  --dtype float32 # cpu_core multiplies fp32 directly
+  --kv-cache-dtype auto # the plan keeps the KV cache in fp32
+  --block-size 32 # tokens in a block of the KV cache
+  --kv-cache-memory-bytes 507812500 # for 4096 tokens
+  --max-model-len 512 # longest prompt and answer together
+  --max-num-seqs 4 # requests that run together
+  --max-num-batched-tokens 512 # tokens of a step: decoding requests and chunks of prompts
+  --max-num-queued-reqs 68 # more are told to come back
+)
+
+if [[ -n ${HEXC_API_KEY:-} ]]; then export VLLM_API_KEY=$HEXC_API_KEY; fi
+exec "$python" -m vllm.entrypoints.cli.main serve "$model" "${options[@]}" "$@"
