@@ -98,7 +98,7 @@ def _bound(question: Question, decided: Decided) -> float | None:
     if aim.metric is not None:
         return latency_bound(space.problem, space.pricer, aim.metric)
     assert aim.linear is not None
-    return totals_bound(space.problem, aim.linear, aim.sense, question.rules.total, question.serve_all)
+    return totals_bound(space.problem, space.pricer, aim.linear, aim.sense, question.rules, question.serve_all)
 
 
 def _full(problem: Problem) -> bool:

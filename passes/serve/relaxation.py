@@ -1,31 +1,32 @@
 """What no plan can beat, computed apart from the search: the bound of certificates on large inventories.
 
-Linear programme over GPUs by class.  Variables: n_c <= N_c GPUs of class c in use (not whole), R requests/s.
-    R <= sum_c n_c / (L w_c)      w_c the least GPU-seconds per layer of a request (`hexdsl.costs.bound`)
-    where phases may lie on different replicas: a_c + b_c <= n_c, R <= sum_c a_c / (L p_c), R <= sum_c b_c / (L d_c)
-                                  with p_c and d_c the parts of w_c for the prompt and for the answer
-    the user's linear rules with cost, GPUs and power in n_c, goodput <= R, goodput <= arrivals, throughput in R
-Every plan gives a solution of it: its GPUs by class, and rates that `hexdsl.costs.bound.rate_bound` proves.
-Rules over replicas, shapes and latencies are left out, which can only make the bound weaker.
+Mixed-integer programme over GPUs as a fluid (`fluid`), for replicas that do both phases, and, where phases may lie
+apart, for those that prefill and those that decode, with
+    R = R_both + R_prefill,  R_prefill = R_decode,  GPUs in use of a class at most its GPUs
+    the user's linear rules with cost, GPUs, power and replicas in these, goodput <= R, goodput <= arrivals, and
+    throughput in R;  limits on one latency, which every replica must meet
+Every plan gives a solution of it.  Other rules are left out, which can only make the bound weaker.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from hexdsl.costs.bound import Work, work_per_request
-from hexdsl.costs.memory import Slice, weight_bytes
-from hexdsl.ir.spec.rule import Metric
-from hexdsl.passes.serve.metrics import length_at
+from hexdsl.costs.predict import tpot_band
+from hexdsl.costs.serving import Pipeline
+from hexdsl.ir.spec.rule import Compare, Metric, Number, Rule
+from hexdsl.passes.serve.fluid import Bar, Builder, Fluid
+from hexdsl.passes.serve.limits import limit_of
+from hexdsl.passes.serve.metrics import is_tail, length_at
 from hexdsl.passes.serve.points import Pricer
 from hexdsl.passes.serve.problem import Problem
-from hexdsl.passes.serve.rules import Linear, Total
+from hexdsl.passes.serve.rules import Linear, Rules, phase_of
 from hexdsl.solve import (
     ConcreteModel,
-    Constraint,
     ConstraintList,
+    Limits,
     NonNegativeReals,
     Var,
     maximize,
@@ -37,91 +38,101 @@ from hexdsl.solve import Objective as Goal
 
 HOUR = 3600.0
 
+LIMITS = Limits(max_nodes=20, rel_gap=1e-3, time_s=20)
+"""The bound of a search that is cut short holds all the same."""
+
+
+@dataclass(frozen=True)
+class _Totals:
+    """A programme's totals: GPUs in use by class, requests/s that are possible and that are served, replicas."""
+
+    used: tuple[Any, ...]
+    rate: Any
+    goodput: Any
+    replicas: Any
+
 
 def totals_bound(
-    problem: Problem, goal: Linear, sense: str, totals: tuple[Total, ...], serve_all: bool
+    problem: Problem, pricer: Pricer, goal: Linear, sense: str, rules: Rules, serve_all: bool
 ) -> float | None:
-    """The bound of a linear objective over totals; None where it has none (replicas)."""
-    if "replicas" in goal.weights:
-        return None
+    """The bound of a linear objective over totals; None where the relaxation finds none."""
     model = ConcreteModel()
-    classes = range(len(problem.classes))
-    model.n = Var(
-        classes, domain=NonNegativeReals, bounds=lambda m, c: (0, problem.classes[c].count * problem.classes[c].size)
-    )
-    model.rate = Var(domain=NonNegativeReals)
-    model.goodput = Var(domain=NonNegativeReals)
-    _add_work(model, problem)
-    model.served = Constraint(expr=model.goodput <= model.rate)
-    _add_load(model, problem, serve_all)
-    model.memory = Constraint(
-        expr=quicksum(problem.classes[c].gpu.memory_bytes * model.n[c] for c in classes) >= _weights(problem)
-    )
     model.rules = ConstraintList()
-    for total in totals:
-        if "replicas" not in total.linear.weights:
-            expr = _expression(model, problem, total.linear)
-            model.rules.add(expr <= 0 if total.op == "<=" else expr >= 0 if total.op == ">=" else expr == 0)
-    model.goal = Goal(expr=_expression(model, problem, goal), sense=maximize if sense == "maximize" else minimize)
-    return solve(model).objective
+    model.goodput = Var(domain=NonNegativeReals)
+    totals = _totals(model, problem, pricer, rules)
+    model.rules.add(totals.goodput <= totals.rate)
+    model.rules.add(totals.replicas >= 1)
+    for used, cls in zip(totals.used, problem.classes, strict=True):
+        model.rules.add(used <= cls.count * cls.size)
+    if problem.arrivals is not None:
+        model.rules.add(totals.goodput <= problem.arrivals)
+        if serve_all:
+            model.rules.add(totals.goodput >= problem.arrivals * (1 - 1e-9))
+    for total in rules.total:
+        expr = _expression(totals, problem, total.linear)
+        model.rules.add(expr <= 0 if total.op == "<=" else expr >= 0 if total.op == ">=" else expr == 0)
+    model.goal = Goal(expr=_expression(totals, problem, goal), sense=maximize if sense == "maximize" else minimize)
+    return solve(model, LIMITS).bound
 
 
-def _add_work(model: Any, problem: Problem) -> None:
-    """What GPUs can do at most, with their time divided between the phases where these may lie apart."""
-    layers, works = problem.arch.layers, [_work(problem, c) for c in model.n]
-    if not problem.phased:
-        most = quicksum(model.n[c] / (layers * works[c].total_s) for c in model.n)
-        model.work = Constraint(expr=model.rate <= most)
-        return
-    model.first, model.then = (Var(model.n.index_set(), domain=NonNegativeReals) for _ in range(2))
-    model.time = Constraint(model.n.index_set(), rule=lambda m, c: m.first[c] + m.then[c] <= m.n[c])
-    first = quicksum(model.first[c] / (layers * works[c].prefill_s) for c in model.n)
-    then = quicksum(model.then[c] / (layers * works[c].decode_s) for c in model.n)
-    model.prompts, model.answers = (Constraint(expr=model.rate <= most) for most in (first, then))
+def _totals(model: Any, problem: Problem, pricer: Pricer, rules: Rules) -> _Totals:
+    build, bars = Builder(model, Fluid(problem, pricer)), _bars(problem, pricer, rules)
+    both = build.decoding("both", True, [b for b, _ in bars])
+    roles, rate = [both], both.rate
+    if problem.phased:
+        first = build.prefill("prefill", [b for b, phase in bars if phase != "decode"])
+        then = build.decoding("decode", False, [b for b, phase in bars if phase != "prefill"])
+        model.rules.add(first.rate == then.rate)
+        roles, rate = [both, first, then], both.rate + first.rate
+    used = tuple(quicksum(g for role in roles for g in role.gpus[c]) for c in range(len(problem.classes)))
+    return _Totals(used, rate, model.goodput, quicksum(r for role in roles for r in role.replicas))
 
 
-def _add_load(model: Any, problem: Problem, serve_all: bool) -> None:
-    if problem.arrivals is None:
-        return
-    model.at_most = Constraint(expr=model.goodput <= problem.arrivals)
-    if serve_all:
-        model.all_served = Constraint(expr=model.goodput >= problem.arrivals * (1 - 1e-9))
+def _bars(problem: Problem, pricer: Pricer, rules: Rules) -> tuple[tuple[Bar, str | None], ...]:
+    """The rules that put a limit on one latency, each with the phase in whose block it stands."""
+    found = ((rule, _bar(problem, pricer, rule)) for rule in rules.point)
+    return tuple((bar, phase_of(rule, problem.serve)) for rule, bar in found if bar is not None)
 
 
-def _work(problem: Problem, c: int) -> Work:
-    cls = problem.classes[c]
-    return work_per_request(cls.gpu, problem.arch, cls.formats, problem.load, problem.engine)
+def _bar(problem: Problem, pricer: Pricer, rule: Rule) -> Bar | None:
+    limit, expr = limit_of(rule), rule.expr
+    if limit is None or not limit.upper or not isinstance(expr, Compare):
+        return None
+    seconds = next(side.value for side in (expr.left, expr.right) if isinstance(side, Number))
+    metric, work = limit.metric, problem.workload
+    band = 1 + (_least_band(problem, pricer) if is_tail(metric.stat) else 0.0)
+    tokens = {"ttft": 0.0, "tpot": 1.0}.get(metric.name, max(0.0, length_at(work.output, metric.stat) - 1))
+    first = float(metric.name != "tpot")
+    return Bar(length_at(work.prompt, metric.stat), first, tokens * band, seconds * (1 + 1e-6))
 
 
-def _weights(problem: Problem) -> float:
-    """The least bytes of one copy of the model, in the smallest of the formats in use."""
-    whole = Slice(0, problem.arch.layers)
-    return min(float(weight_bytes(problem.arch, cls.formats, whole)) for cls in problem.classes)
+def _least_band(problem: Problem, pricer: Pricer) -> float:
+    return min(tpot_band(Pipeline((stage,), (problem.arch.layers,), ())) for stage in _stages(problem, pricer))
 
 
-def _expression(model: Any, problem: Problem, form: Linear) -> Any:
-    output = float(np.asarray(problem.load.output))
-    per = {"cost": "usd_per_h", "energy": "watts"}
+def _stages(problem: Problem, pricer: Pricer) -> Iterator[Any]:
+    return (pricer.stage(c, t) for c, cls in enumerate(problem.classes) for t in cls.degrees)
+
+
+def _expression(totals: _Totals, problem: Problem, form: Linear) -> Any:
+    per = {"cost": lambda c: (c.usd_per_h or 0.0) / HOUR, "energy": lambda c: c.watts or 0.0, "devices": lambda c: 1.0}
     terms: list[Any] = [form.constant]
     for name, weight in sorted(form.weights.items()):
         if name in per:
-            scale = HOUR if name == "cost" else 1.0
-            terms.append(
-                weight
-                * quicksum((getattr(c, per[name]) or 0.0) / scale * model.n[i] for i, c in enumerate(problem.classes))
-            )
-        elif name == "devices":
-            terms.append(weight * quicksum(model.n[i] for i in model.n))
+            each = zip(totals.used, problem.classes, strict=True)
+            terms.append(weight * quicksum(per[name](cls) * used for used, cls in each))
+        elif name == "replicas":
+            terms.append(weight * totals.replicas)
         else:
-            unit = output if name == "throughput" and not form.requests else 1.0
-            terms.append(weight * unit * (model.goodput if name == "goodput" else model.rate))
+            unit = problem.output if name == "throughput" and not form.requests else 1.0
+            terms.append(weight * unit * (totals.goodput if name == "goodput" else totals.rate))
     return sum(terms)
 
 
 def latency_bound(problem: Problem, pricer: Pricer, metric: Metric) -> float:
     """A latency that no replica undercuts: every layer and the output head at their best place, alone."""
     load, layers = problem.load, problem.arch.layers
-    stages = [pricer.stage(c, t) for c, cls in enumerate(problem.classes) for t in cls.degrees]
+    stages = tuple(_stages(problem, pricer))
     step = layers * min(float(s.decode(1.0, load.context).total) for s in stages) + min(
         float(s.head(1.0).total) for s in stages
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from serve_cases import Case, small_case
 
+from hexdsl.api import load_text, plan
 from hexdsl.ir.diagnostic import NoPlanError
 from hexdsl.ir.plan import Plan
 
@@ -47,3 +48,22 @@ def test_relaxation_bounds_the_optimum_and_the_search_comes_near(
     assert len(shares) >= len(SEEDS) / 3
     assert sorted(shares)[len(shares) // 2] > 0.97
     assert sum(s > 0.8 for s in shares) >= 0.8 * len(shares)
+
+
+USUAL = """import "std/gpus.hex"
+import "std/models.hex"
+model m : llama70b { weights = int4(group = 128) }
+cluster c {
+  nodes a { count = 2, gpus = 4 * A6000, nic = 100Gb/s }
+  nodes b { count = 3, gpus = 4 * %s, nic = 100Gb/s }
+  a <-> b { bandwidth = 50Gb/s }
+}
+serve s { model = m, on = c, maximize throughput }
+"""
+
+
+@pytest.mark.parametrize("gpu", ["H100", "L40S", "A100"])
+def test_the_bound_is_near_on_usual_inventories(gpu: str) -> None:
+    """Twenty GPUs of two kinds under a 70B model: the search and the relaxation leave little between them."""
+    found = plan(load_text(USUAL % gpu)).certificates[0]
+    assert found.objective <= found.bound <= 1.25 * found.objective

@@ -1,0 +1,276 @@
+"""GPUs in use as a fluid: what they do in each sort of replica.
+
+A kind is a class of machines and a degree t.  Replicas of one stage are told by it: y of them take t GPUs each, and
+serve at most the rate that memory, seats and limits on latencies leave them.
+
+Pipelines are told by a span: from l to h sequences in a micro-batch, and from m to m' micro-batches.  For a stage of n
+layers on t GPUs, each of these holds f = n / t layers; in a replica of rate R with N = b times so many requests in
+all, whose tokens come T seconds apart:
+    busy     R f W(b) <= 1       W(b) = t (P B + o D(b) / b) GPU-seconds of a layer and request: P of its prompt, times
+                                 B >= 1 as prompts come in bursts (`hexdsl.costs.bursts`), and o answer tokens at a
+                                 b-th of a decode step D(b) each
+    Little   N = R o T, and T is at least the time through all stages and the output head H:
+             R sum f b V(b) / t <= N summed over its GPUs, V the same as W without B
+    depth    there is a micro-batch for each stage, unless N is less:  sum of 1 / t over its GPUs is from m to m'
+    memory   f (w + N q) <= M    w the weights of a layer, q its KV cache of a request, M the GPU's budget
+    seats    N <= max_batch
+Summed over the replicas of span k and over the GPUs of a kind, with a = GPUs in use, r = sum of R f, e = R of the
+replicas whose head lies there, and R_k, N_k, Y_k requests/s, running requests and replicas:
+    r W(h) <= a,   sum r = L R_k,   sum e = R_k                             (W falls with b)
+    sum (r V(l) + e H(l)) l / t <= N_k                                      (b V(b) and b H(b) rise with b)
+    m Y_k <= sum a / t,   sum a / t <= m' Y_k where l > 1,   m l Y_k <= N_k <= min(m' h, max_batch) Y_k
+    sum a M / q >= L (N_k + Y_k min w / q),   sum a M / w >= L (Y_k + N_k min q / w)
+Limits x first token + y T <= z of every replica become  x sum r A + y N_k / o <= z R_k,  A the seconds of a layer with
+a prompt alone.  Replicas that only prefill need no spans: r t P <= a, sum r = L R_0.
+The replicas of one stage, of each kind, and all pipelines together are whole numbers on small inventories.  Every plan
+gives a solution: its own figures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from hexdsl.costs.arch import kv_shards, kv_values, layer_params
+from hexdsl.costs.bursts import burst, step_budget
+from hexdsl.costs.memory import budget_bytes
+from hexdsl.passes.serve.layers import Floats
+from hexdsl.passes.serve.points import Pricer
+from hexdsl.passes.serve.problem import Problem
+from hexdsl.solve import NonNegativeIntegers, NonNegativeReals, Var, quicksum
+
+FEW = 40
+"""Up to so many GPUs replicas are counted in whole numbers."""
+
+RATIO = 1.15
+"""Ratio of the ends of a span of micro-batch sizes."""
+
+LANES = ((2, 2), (3, 3), (4, 4), (5, 6), (7, 10), (11, 1_000_000))
+"""Numbers of micro-batches that are told apart, since they decide how prompts in bursts hold up a pipeline."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A limit on `first` times the seconds to the first token and `token` times those between tokens."""
+
+    prompt: float
+    first: float
+    token: float
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class Kind:
+    """GPUs of a class in groups of one degree: a budget in bytes, and bytes of a layer and of its cache a request."""
+
+    cls: int
+    tp: int
+    budget: float
+    weights: float
+    cache: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """Pipelines with `low` to `high` sequences in a micro-batch, and with `few` to `many` micro-batches."""
+
+    low: float
+    high: float
+    few: int
+    many: int
+
+
+@dataclass(frozen=True)
+class Fluid:
+    """The kinds of a problem's GPUs, and what they take for requests."""
+
+    problem: Problem
+    pricer: Pricer
+
+    @property
+    def whole(self) -> bool:
+        """Whether replicas are counted in whole numbers."""
+        return self.problem.devices <= FEW
+
+    @cached_property
+    def kinds(self) -> tuple[Kind, ...]:
+        return tuple(self._kind(c, t) for c, cls in enumerate(self.problem.classes) for t in cls.degrees)
+
+    def _kind(self, c: int, tp: int) -> Kind:
+        cls, arch = self.problem.classes[c], self.problem.arch
+        cache = float(kv_values(arch)) * cls.formats.kv_bytes / float(kv_shards(arch, tp)) * tp
+        weights = float(layer_params(arch).mean()) * cls.formats.weight_bytes
+        budget = max(0.0, budget_bytes(cls.gpu, tp, self.problem.engine))
+        return Kind(c, tp, budget, weights, cache * self.problem.tokens_per_request)
+
+    def spans(self, prompts: bool) -> Iterator[Span]:
+        """All pipelines; their number of micro-batches matters where prompts come to them."""
+        most = float(self.problem.engine.max_batch)
+        if prompts:
+            yield Span(1.0, 1.0, 1, 1)
+        for few, many in LANES if prompts else ((2, LANES[-1][1]),):
+            top = max(1.0, most / few)
+            steps = max(1, math.ceil(math.log(top) / math.log(RATIO)))
+            edges = np.append(RATIO ** np.arange(steps), top)
+            yield from (Span(float(a), float(b), few, many) for a, b in pairwise(edges))
+
+    def decode(self, kind: Kind, sequences: float) -> float:
+        """GPU-seconds of a layer for the answer of a request among so many sequences."""
+        stage, load = self.pricer.stage(kind.cls, kind.tp), self.problem.load
+        return kind.tp * float(stage.decode(sequences, load.context).total) / sequences * self.problem.output
+
+    def prompt(self, kind: Kind) -> float:
+        """GPU-seconds of a layer for the prompt of a request."""
+        stage, load = self.pricer.stage(kind.cls, kind.tp), self.problem.load
+        return kind.tp * float(stage.prefill(load.prompt, load.cv_prompt))
+
+    def head(self, kind: Kind, sequences: float) -> float:
+        """GPU-seconds of the output head for a request among so many sequences."""
+        total = float(self.pricer.stage(kind.cls, kind.tp).head(sequences).total)
+        return kind.tp * total / sequences * self.problem.output
+
+    def alone(self, kind: Kind, prompt: float) -> float:
+        """Seconds of a layer with a prompt alone."""
+        return float(self.pricer.stage(kind.cls, kind.tp).alone(prompt))
+
+    def bursts(self, span: Span) -> float:
+        """The least factor on the time of prompts in a span: a step is as full of prompts as it can be there."""
+        prompt, budget = self.problem.prompt, self.problem.engine.step_tokens
+        low, high = span.low / self.problem.output, span.high / self.problem.output
+        least = float(step_budget(2, span.low, low * prompt, budget)) + span.low - span.high
+        return float(burst(span.few, span.low, high, prompt, max(least, span.low + 1.0)).prompts)
+
+    def single(self, kind: Kind, prompts: bool, bars: Sequence[Bar]) -> float:
+        """The most requests/s of a replica of one stage."""
+        layers, engine = self.problem.arch.layers, self.problem.engine
+        share = layers / kind.tp
+        fits = math.floor((kind.budget / share - kind.weights) / kind.cache * (1 + 1e-9))
+        running = np.arange(1.0, max(0, min(engine.max_batch, fits)) + 1)
+        if not len(running):
+            return 0.0
+        step = self._step(kind, running, prompts)
+        first = [layers * self.alone(kind, b.prompt) * b.first if prompts else 0.0 for b in bars]
+        meets = [f + b.token * step <= b.limit_s for f, b in zip(first, bars, strict=True)]
+        allowed = np.logical_and.reduce([np.ones(len(running), dtype=bool), *meets])
+        return float(np.max(np.where(allowed, running / (self.problem.output * step), 0.0)))
+
+    def _step(self, kind: Kind, running: Floats, prompts: bool) -> Floats:
+        """Seconds between tokens of a replica of one stage."""
+        stage, problem = self.pricer.stage(kind.cls, kind.tp), self.problem
+        decode = np.asarray(stage.decode(running, problem.load.context).total)
+        prompt = running / problem.output * self.prompt(kind) / kind.tp if prompts else 0.0
+        return np.asarray(problem.arch.layers * (decode + prompt) + np.asarray(stage.head(running).total))
+
+
+@dataclass
+class Role:
+    """What a role adds to a model: GPUs in use by class, requests/s, and replicas."""
+
+    rates: list[Any] = field(default_factory=list)
+    replicas: list[Any] = field(default_factory=list)
+    gpus: dict[int, list[Any]] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> Any:
+        return quicksum(self.rates)
+
+    def use(self, cls: int, gpus: Any) -> None:
+        self.gpus.setdefault(cls, []).append(gpus)
+
+
+@dataclass(frozen=True)
+class Builder:
+    """Adds roles to a model that has a list of constraints `rules`."""
+
+    model: Any
+    fluid: Fluid
+
+    def decoding(self, name: str, prompts: bool, bars: Sequence[Bar]) -> Role:
+        """Replicas that decode, and compute prompts too or do not."""
+        role = Role()
+        self._single(name, role, prompts, bars)
+        alone = len(role.replicas)
+        for k, span in enumerate(self.fluid.spans(prompts)):
+            self._span(f"{name}{k}", role, span, prompts, bars)
+        self.model.rules.add(quicksum(role.replicas[alone:]) == self._counts(f"{name}_pipelines", [0])[0])
+        return role
+
+    def prefill(self, name: str, bars: Sequence[Bar]) -> Role:
+        """Replicas that only compute prompts."""
+        kinds, add = self.fluid.kinds, self.model.rules.add
+        gpus, layers = (self._variables(f"{name}_{of}", range(len(kinds))) for of in ("gpus", "layers"))
+        rate = self._variables(f"{name}_rate", [0])[0]
+        replicas = self._counts(f"{name}_replicas", [0])[0]
+        role = Role([rate], [replicas])
+        for i, kind in enumerate(kinds):
+            role.use(kind.cls, gpus[i])
+            add(layers[i] * self.fluid.prompt(kind) <= gpus[i])
+        add(quicksum(layers.values()) == self.fluid.problem.arch.layers * rate)
+        self._memory(gpus, 0.0, replicas)
+        for bar in (b for b in bars if b.first):
+            first = quicksum(layers[i] * self.fluid.alone(kind, bar.prompt) for i, kind in enumerate(kinds))
+            add(bar.first * first <= bar.limit_s * rate)
+        return role
+
+    def _single(self, name: str, role: Role, prompts: bool, bars: Sequence[Bar]) -> None:
+        kinds = self.fluid.kinds
+        count = self._counts(f"{name}_alone", range(len(kinds)))
+        rate = self._variables(f"{name}_alone_rate", range(len(kinds)))
+        for i, kind in enumerate(kinds):
+            self.model.rules.add(rate[i] <= self.fluid.single(kind, prompts, bars) * count[i])
+            role.use(kind.cls, kind.tp * count[i])
+        role.rates += rate.values()
+        role.replicas += count.values()
+
+    def _span(self, name: str, role: Role, span: Span, prompts: bool, bars: Sequence[Bar]) -> None:
+        fluid, kinds, add = self.fluid, self.fluid.kinds, self.model.rules.add
+        gpus, layers, heads = (self._variables(f"{name}_{of}", range(len(kinds))) for of in ("gpus", "layers", "heads"))
+        rate, running = (self._variables(f"{name}_{of}", [0])[0] for of in ("rate", "running"))
+        replicas = self._variables(f"{name}_replicas", [0])[0]
+        path, bursts = [], fluid.bursts(span) if prompts else 0.0
+        for i, kind in enumerate(kinds):
+            prompt = fluid.prompt(kind) if prompts else 0.0
+            add(layers[i] * (bursts * prompt + fluid.decode(kind, span.high)) <= gpus[i])
+            through = layers[i] * (prompt + fluid.decode(kind, span.low)) + heads[i] * fluid.head(kind, span.low)
+            path.append(span.low / kind.tp * through)
+            role.use(kind.cls, gpus[i])
+        add(quicksum(layers.values()) == fluid.problem.arch.layers * rate)
+        add(quicksum(heads.values()) == rate)
+        add(quicksum(path) <= running)
+        self._sizes(span, quicksum(gpus[i] / kind.tp for i, kind in enumerate(kinds)), running, replicas)
+        self._memory(gpus, running, replicas)
+        for bar in bars:
+            alone = (layers[i] * fluid.alone(kind, bar.prompt) for i, kind in enumerate(kinds))
+            first = bar.first * quicksum(alone) if prompts else 0.0
+            add(first + bar.token / fluid.problem.output * running <= bar.limit_s * rate)
+        role.rates.append(rate)
+        role.replicas.append(replicas)
+
+    def _sizes(self, span: Span, depth: Any, running: Any, replicas: Any) -> None:
+        """Stages and running requests of the replicas of a span."""
+        add, most = self.model.rules.add, self.fluid.problem.engine.max_batch
+        add(depth >= span.few * replicas)
+        if span.low > 1:
+            add(depth <= span.many * replicas)
+            add(running >= span.few * span.low * replicas)
+        add(running <= min(span.many * span.high, most) * replicas)
+
+    def _memory(self, gpus: Any, running: Any, replicas: Any) -> None:
+        kinds, layers, add = self.fluid.kinds, self.fluid.problem.arch.layers, self.model.rules.add
+        caches = quicksum(gpus[i] * (k.budget / k.cache) for i, k in enumerate(kinds))
+        weights = quicksum(gpus[i] * (k.budget / k.weights) for i, k in enumerate(kinds))
+        add(caches >= layers * (running + min(k.weights / k.cache for k in kinds) * replicas))
+        add(weights >= layers * (replicas + min(k.cache / k.weights for k in kinds) * running))
+
+    def _counts(self, name: str, over: Any) -> Any:
+        return self._variables(name, over, NonNegativeIntegers if self.fluid.whole else NonNegativeReals)
+
+    def _variables(self, name: str, over: Any, domain: Any = NonNegativeReals) -> Any:
+        setattr(self.model, name, Var(over, domain=domain))
+        return getattr(self.model, name)
