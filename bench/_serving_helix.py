@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from _serving_rows import Row, bar, timed
 
+from hexdsl.ir.chains import Turns, chains_of
 from hexdsl.passes.pool.bounds import compute_bound, coverage_bound, flow_bound
-from hexdsl.passes.pool.chains import Turns, chains_of
 from hexdsl.passes.pool.flow import Flow, max_flow
 from hexdsl.passes.pool.kinds import Holder, Kind, Links, Wire
 from hexdsl.passes.pool.network import plan_pool

@@ -107,7 +107,8 @@ def _run(commands: Commands) -> None:
 def _explain(commands: Commands) -> None:
     command = _command(commands, "explain", "explain a decision of a plan, or a message's code")
     command.add_argument("subject", metavar="SPEC|PLAN|DIR|CODE")
-    command.add_argument("what", nargs="?", help="a metric, a replica, a GPU, a rule")
+    about = "a metric, a replica, a GPU, a rule; bottleneck, worth, phases, second, idle"
+    command.add_argument("what", nargs="?", help=about)
     _spec_options(command)
 
 
@@ -129,6 +130,7 @@ def _report(commands: Commands) -> None:
     command = _command(commands, "report", "write a page about a plan (one self-contained HTML file)")
     command.add_argument("subject", metavar="SPEC|PLAN|DIR")
     command.add_argument("-o", "--out", metavar="FILE", help="file to write; left out: stdout")
+    command.add_argument("--explain", action="store_true", help="also compare the plan with others (searches again)")
     _spec_options(command)
 
 

@@ -8,6 +8,7 @@ from hexdsl.ir.spec import Spec, Workflow
 from hexdsl.ir.values import suggestion
 from hexdsl.passes.base import After, Pass, run_passes
 from hexdsl.passes.inventory import inventory
+from hexdsl.passes.pool.chains import chains
 from hexdsl.passes.precision import precision
 from hexdsl.passes.serve.groups import groups
 from hexdsl.passes.serve.margins import held_by_simulation
@@ -25,6 +26,7 @@ SERVE = (
     Pass(precision, gives=("precision",)),
     Pass(groups, needs=("machines", "precision"), gives=("replicas",)),
     Pass(route, needs=("replicas",), gives=("routes",)),
+    Pass(chains, needs=("replicas", "routes"), gives=("chains",)),
     Pass(price, needs=("replicas",), gives=("cost",)),
     Pass(predict, needs=("replicas", "routes", "cost"), gives=("predictions", "rules")),
     Pass(verify, needs=("replicas", "routes", "predictions"), gives=("verified",)),

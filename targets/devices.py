@@ -13,7 +13,8 @@ def gpu_kinds(plan: Plan) -> dict[str, Gpu]:
     """The GPU records of the plan's cluster, by name."""
     cluster = plan.workflow.on
     groups = (*cluster.nodes, *((cluster.node,) if cluster.node else ()))
-    return {group.gpus.gpu.name: group.gpus.gpu for group in groups}
+    peers = cluster.peers.gpus if cluster.peers else ()
+    return {gpu.name: gpu for gpu in (*(group.gpus.gpu for group in groups), *peers)}
 
 
 def is_cpu(gpu: Gpu) -> bool:

@@ -37,6 +37,12 @@ def router_config(plan: Plan, target: Target, places: Sequence[Served], protocol
     routing = routing_of(plan, {place.replica.name: place.url for place in places})
     asked = {listed["name"] for listed in routing["replicas"]}
     here = [place for place in places if place.replica.name in asked]
+    seats = sum(target.max_queue + p.replica.max_batch for p in here if p.replica.role != "prefill")
+    return router_file(plan, target, protocol, routing, seats)
+
+
+def router_file(plan: Plan, target: Target, protocol: str, routing: Mapping[str, Any], seats: int) -> File:
+    """The router's config; `seats` are the requests that it answers or lets wait at once."""
     config = {
         "format_version": FORMAT_VERSION,
         "host": target.host,
@@ -44,7 +50,7 @@ def router_config(plan: Plan, target: Target, places: Sequence[Served], protocol
         "model": served(plan).name,
         "protocol": protocol,
         **routing,
-        "max_queue": sum(target.max_queue + p.replica.max_batch for p in here if p.replica.role != "prefill"),
+        "max_queue": seats,
         "max_body_bytes": max(SMALLEST_BODY_LIMIT, BODY_BYTES_PER_TOKEN * plan.context),
     }
     return File(path=ROUTER, text=json.dumps(config, indent=2) + "\n")
@@ -86,7 +92,7 @@ def router_process(plan: Plan, target: Target, after: Sequence[str]) -> Process:
         after=tuple(after),
         group="router",
         restarts=target.restarts,
-        comment=f"shares out the requests: {shares}",
+        comment="chooses a chain of peers for each request" if plan.chains else f"shares out the requests: {shares}",
     )
 
 

@@ -19,8 +19,9 @@ from hexdsl.ir.spec.workload import SLOWEST, Empirical, Recorded, Workload
 from hexdsl.ir.trace import TraceError
 from hexdsl.ir.values import suggestion
 from hexdsl.lang.units import UnitError, quantity
+from hexdsl.passes.pool.chains import repair_times
 from hexdsl.report.figures import count
-from hexdsl.sim.from_plan import Scenario
+from hexdsl.sim.from_plan import Leaver, Scenario
 from hexdsl.sim.spec import Failure
 from hexdsl.sim.trace import Trace, read_trace
 
@@ -49,10 +50,11 @@ def played(args: argparse.Namespace, plan: Plan) -> Played:
     work, trace = _other(args, work) if args.trace else (work, _own(work, _folders(args)))
     work, trace = _faster(work, trace, factor)
     failures = tuple(_failure(text, plan) for text in args.fail)
+    leavers = tuple(_leavers(plan))
     if work == (serve.workload or work):
-        return Played(plan, Scenario(trace, failures))
+        return Played(plan, Scenario(trace, failures, leavers=leavers))
     other = plan.with_(workflow=serve.with_(workload=work))
-    return Played(other, Scenario(trace, failures, as_planned=False))
+    return Played(other, Scenario(trace, failures, as_planned=False, leavers=leavers))
 
 
 def _said(played: Played, requests: int, runs: int) -> Iterator[str]:
@@ -69,6 +71,10 @@ def _said(played: Played, requests: int, runs: int) -> Iterator[str]:
     if not played.scenario.as_planned:
         rate = f", {arrivals.rate:.4g}req/s on average" if arrivals else ""
         yield f"another load than the plan was made for{rate}"
+    if leavers := played.scenario.leavers:
+        away = sum(leaver.away_s for leaver in leavers) / len(leavers)
+        churn = 3600 * leavers[0].leaves_per_s
+        yield f"each peer leaves at random, {churn:.3g} times an hour, and is away for {away:.3g} s on average"
     for failure in played.scenario.failures:
         back = f"and is back {failure.down_s:g} s later" if failure.down_s < math.inf else "and stays away"
         yield f"{failure.name} fails at {failure.at_s:g} s {back}"
@@ -173,6 +179,14 @@ def _faster(work: Workload, trace: Trace | None, factor: float) -> tuple[Workloa
 
 
 # Failures.
+
+
+def _leavers(plan: Plan) -> Iterator[Leaver]:
+    """The peers in use, where the cluster has churn."""
+    churn = plan.workflow.on.churn
+    if churn and plan.availability is not None:
+        for name, away_s in sorted(repair_times(plan).items()):
+            yield Leaver(name, churn, away_s)
 
 
 def _failure(text: str, plan: Plan) -> Failure:

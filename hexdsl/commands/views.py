@@ -33,14 +33,17 @@ def explain_command(args: argparse.Namespace) -> Output:
         code = args.subject.upper()
         page = code_page(code)
         return Output(data=as_json({"format_version": "1.0", "code": code, "page": page}) if args.json else page)
+    from hexdsl.passes.serve.answers import answers_to
     from hexdsl.report.explain import explain_plan
 
     plan = plan_of(args, args.subject)
+    answers = answers_to(plan, args.show)
     try:
-        text = explain_plan(plan, args.what)
+        text = explain_plan(plan, args.what, answers)
     except ValueError as error:
         raise UsageError([Diagnostic("E020", str(error))]) from None
-    return Output(data=as_json({"format_version": "1.0", "explanation": text}) if args.json else text)
+    known = answers.found if answers else {}
+    return Output(data=as_json({"format_version": "1.0", "explanation": text, **known}) if args.json else text)
 
 
 def code_page(code: str) -> str:
@@ -79,9 +82,12 @@ def graph_command(args: argparse.Namespace) -> Output:
 
 def report_command(args: argparse.Namespace) -> Output:
     """A self-contained HTML page about a plan."""
+    from hexdsl.passes.serve.answers import answers_to
     from hexdsl.report.html import plan_html
 
-    page = plan_html(plan_of(args, args.subject))
+    plan = plan_of(args, args.subject)
+    answers = answers_to(plan, args.show) if args.explain else None
+    page = plan_html(plan, answers)
     if args.out is None:
         return Output(data=page)
     save_file(Path(args.out), page)

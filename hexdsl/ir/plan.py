@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -115,6 +116,39 @@ class Handover(Ir):
     target: str
     weight: Rounded = Field(description="share of the source's requests; those of a source add up to one")
     bits: int = Field(description="bits of a value of the KV cache on its way; 4 where compression pays")
+
+
+class Holder(Ir):
+    """A machine that holds layers of the model, as the router of chains sees it."""
+
+    machine: str
+    replica: str = Field(description="the replica of which it is a stage")
+    layers: tuple[int, int] = Field(description="first layer, and the one after the last")
+    layer_s: Rounded = Field(description="seconds of one layer in a step of one sequence")
+    seats: int = Field(description="requests that it takes at once")
+    place: int = Field(description="row and column of `delays_s` that tell how far it is from others")
+
+
+class Chains(Ir):
+    """What the router needs to choose a chain of machines for each request: who holds what, how quick, how far."""
+
+    cost: Literal["latency", "load"]
+    layers: int = Field(description="layers of the model")
+    holders: tuple[Holder, ...]
+    places: tuple[str, ...] = Field(description="groups of equal machines")
+    delays_s: tuple[tuple[Rounded | None, ...], ...] = Field(
+        description="seconds of a token from a machine of one place to one of another; null where there is no way"
+    )
+
+
+class Availability(Ir):
+    """What churn does to a plan: shares of the time, machines that leave counted as away until others do their work."""
+
+    leaves_per_h: Rounded = Field(description="machines in use that leave in an hour, on average")
+    repair_s: Rounded = Field(description="seconds until the layers of a machine that left are held again, on average")
+    replicas: Rounded = Field(description="share of the load whose replica is whole")
+    some: Rounded = Field(description="share of the time in which some replica, or some chain, is whole")
+    copies: int = Field(description="machines that hold the layer that the fewest hold")
 
 
 class Certificate(Ir):
@@ -235,6 +269,8 @@ class Plan(Ir):
     replicas: tuple[Replica, ...] = ()
     routes: tuple[Route, ...] = ()
     handovers: tuple[Handover, ...] = Field((), description="from prefill to decode replicas, where there are any")
+    chains: Chains | None = Field(None, description="where a chain of machines is chosen for each request")
+    availability: Availability | None = Field(None, description="where the cluster has churn")
     predictions: tuple[Prediction, ...] = ()
     cost_usd_per_h: Rounded = 0.0
     certificates: tuple[Certificate, ...] = ()
@@ -261,7 +297,8 @@ class Plan(Ir):
 
     def machine(self, name: str) -> Machine:
         """The machine of this id.  Raises KeyError."""
-        found = next((m for m in self.machines if m.id == name), None)
-        if found is None:
-            raise KeyError(name)
-        return found
+        return self._machines[name]
+
+    @cached_property
+    def _machines(self) -> dict[str, Machine]:
+        return {m.id: m for m in self.machines}

@@ -38,6 +38,7 @@ MEANING_CODES: dict[str, str] = {
     "E142": "a table of measurements that cannot be used",
     "E143": "a machine that cannot be measured",
     "E144": "a trace that cannot be used",
+    "E145": "a table of peers that cannot be used",
     "E150": "a cluster without machines",
     "E151": "a model's figures contradict each other",
     "E160": "a machine-made spec does not fit the format",

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
-from hexdsl.ir.diagnostic import Span
+from hexdsl.ir.diagnostic import Diagnostic, Label, Span
 from hexdsl.ir.spec.gpu import Gpu
 from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.profile import Profile, read_profile
 from hexdsl.ir.values import Call
 from hexdsl.lang.draft import Draft
 from hexdsl.lang.evaluate import Place
-from hexdsl.lang.scope import Files, Module
+from hexdsl.lang.scope import Entry, Files, Module
 
-FILE_FIELDS = ("used", "peers", "data")
+FILE_FIELDS = ("used", "data")
 """Fields whose files the compiler reads later: they must exist, and the spec carries their digest."""
 
 
-def read_inputs(draft: Draft, module: Module, files: Files) -> None:
+Record = Callable[[Entry], Any]
+"""The record of a named block."""
+
+
+def read_inputs(draft: Draft, module: Module, files: Files, record: Record) -> None:
     """Fills a draft from the files that it names; a path is relative to the file that it was written in."""
     if draft.shape.model is Model and ("config" in draft.values or "config" in draft.bad):
         _config(draft, module, files)
@@ -26,6 +31,8 @@ def read_inputs(draft: Draft, module: Module, files: Files) -> None:
         _profile(draft, module, files)
     if "trace" in draft.shape.fields and "trace" in draft.values:
         _trace(draft, module, files)
+    if "peers" in draft.shape.fields and "peers" in draft.values:
+        _peers(draft, module, files, record)
     for name in FILE_FIELDS:
         if name in draft.shape.fields and name in draft.values:
             _file(draft, name, module, files)
@@ -108,6 +115,41 @@ def _trace(draft: Draft, module: Module, files: Files) -> None:
     draft.values["trace"] = {"path": located[1], "sha256": hashlib.sha256(data).hexdigest()}
     draft.place.parts["trace"] = Place(place.span)
     fill(draft, data, located[1], place, files.report)
+
+
+def _peers(draft: Draft, module: Module, files: Files, record: Record) -> None:
+    """The rows of a table of peers take the place of its file's name, with the GPUs that they name."""
+    text, place = _path(draft.values["peers"]), draft.place.parts["peers"]
+    if text is None:
+        return
+    from hexdsl.lang.peers import read_peers  # few specs have peers, and `check` must start quickly
+
+    owner = _owner(draft, "peers", module, files)
+    located = files.locate(owner, text, place.span)
+    data = files.small(*located, place.span) if located else None
+    if located is None or data is None:
+        draft.put_bad("peers")
+        return
+    shipped = files.catalog("gpus.hex").entries
+    entries = {**shipped, **dict(owner.declared())}
+    own = (name for name, entry in owner.entries.items() if entry.kind == "gpu")
+    digest = hashlib.sha256(data).hexdigest()
+    found = read_peers(data, located[1], digest, lambda name: _gpu(entries.get(name), record), (*own, *shipped))
+    if isinstance(found, list):
+        first, *more = found
+        notes = tuple(f"{mistake.message}: {mistake.help}" for mistake in more)
+        files.report.diagnostics.append(
+            Diagnostic("E145", first.message, (Label(place.span),), first.help, notes=notes)
+        )
+        draft.put_bad("peers")
+        return
+    draft.values["peers"] = found
+    draft.place.parts["peers"] = Place(place.span)
+
+
+def _gpu(entry: Entry | None, record: Record) -> Gpu | None:
+    found = record(entry) if entry is not None and entry.kind == "gpu" else None
+    return found if isinstance(found, Gpu) else None
 
 
 def _file(draft: Draft, name: str, module: Module, files: Files) -> None:

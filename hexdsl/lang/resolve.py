@@ -82,7 +82,7 @@ class _Resolver:
     def __init__(self, files: Files, report: Report) -> None:
         self.files, self.report = files, report
         self.evaluator = Evaluator(report, self.block)
-        self.binder = Binder(self.evaluator, files, lambda draft, module: read_inputs(draft, module, files))
+        self.binder = Binder(self.evaluator, files, lambda draft, module: read_inputs(draft, module, files, self.block))
         self.drafts: dict[int, Draft | None] = {}
         self.blocks: dict[int, Value] = {}
 

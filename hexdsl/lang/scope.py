@@ -203,6 +203,11 @@ class Files:
             raise SpecError(self.report.diagnostics)
         return module
 
+    def catalog(self, name: str) -> Module:
+        """A file of the shipped catalog, whether the spec imports it or not."""
+        key, path = CATALOG + name, shipped_folder() / name
+        return self.modules.get(key) or self._module(key, read_source(path, key), path)
+
     def _module(self, key: str, source: Source, path: Path | None) -> Module:
         self.sources[source.name] = source
         module = self.modules[key] = Module(source, path)

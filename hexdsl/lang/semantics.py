@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hexdsl.ir.spec.agentic import Agentic
     from hexdsl.ir.spec.cluster import Cluster
     from hexdsl.ir.spec.model import Model
+    from hexdsl.ir.spec.serve import Serve
     from hexdsl.ir.spec.workload import Workload
 
 LONGEST_NAME = 64
@@ -85,8 +87,21 @@ def _cluster(cluster: Cluster) -> Iterator[Problem]:
     for i, nodes in enumerate(cluster.nodes):
         if nodes.region is not None and regions:
             yield from _ends(("nodes", i, "region"), nodes.region, regions, "E130", "the cluster")
+    unknown = (p for p in cluster.peers.rows if p.region not in (None, *regions)) if cluster.peers and regions else ()
+    for peer in islice(unknown, 1):
+        message = f"peer `{peer.name}` is in region `{peer.region}`, which the cluster has not"
+        yield Problem("E130", message, ("peers",), suggestion(peer.region or "", regions))
     for i, within in enumerate(cluster.within):
         yield from _ends(("within", i, "name"), within.name, groups, "E130", "the cluster")
+
+
+def _serve(serve: Serve) -> Iterator[Problem]:
+    cluster = serve.on
+    groups = {n.name for n in cluster.nodes} | {n.region for n in cluster.nodes if n.region}
+    known = groups | {r.name for r in cluster.region} | ({"node"} if cluster.node else set())
+    for i, phase in enumerate(serve.phase):
+        for k, name in enumerate(phase.on):
+            yield from _ends(("phase", i, "on", k), name, known, "E130", f"cluster `{cluster.name}`")
 
 
 def _ends(loc: tuple[str | int, ...], name: str, known: set[str], code: str, owner: str) -> Iterator[Problem]:
@@ -131,6 +146,6 @@ def _endpoints(record: Any) -> Iterator[str]:
 
 
 CHECKS: Mapping[str, Callable[[Any], Iterator[Problem]]] = MappingProxyType(
-    {"cluster": _cluster, "model": _model, "workload": _workload, "agentic": _agentic}
+    {"cluster": _cluster, "model": _model, "workload": _workload, "agentic": _agentic, "serve": _serve}
 )
 """What is checked of each kind of block, by its word."""

@@ -118,7 +118,7 @@ def _field(model: type[Ir], name: str) -> FieldShape:
         kinds=() if block else tuple(dict.fromkeys(_kinds(info.annotation))),
         words=words,
         prose=_is_prose(info, bare) and not words,
-        file=any(leaf in (FileRef, Profile) for leaf in _leaves(info.annotation)),
+        file=any(isinstance(leaf, type) and issubclass(leaf, (FileRef, Profile)) for leaf in _leaves(info.annotation)),
         flag=bare is bool,
         condition=_holds_condition(info.annotation),
         unit=next((m for m in (*info.metadata, *_deep_metadata(info.annotation)) if isinstance(m, Unit)), None),

@@ -7,11 +7,16 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hexdsl.ir.plan import Plan
 from hexdsl.report import explain_parts as parts
+from hexdsl.report import explain_worth as asked
 from hexdsl.report import figures as say
 from hexdsl.report.explain_parts import Lines
+
+if TYPE_CHECKING:
+    from hexdsl.passes.serve.answers import Answers
 
 WIDTH = 96
 MOST_LISTED = 24
@@ -34,11 +39,14 @@ def _help(what: str, known: tuple[str, ...]) -> str:
     return f"one of {', '.join(f'`{n}`' for n in known[:MOST_LISTED])}{more}"
 
 
-def explain_plan(plan: Plan, what: str | None = None) -> str:
-    """Explains a plan or a part of it.  Raises UnknownSubject, a ValueError, where `what` names nothing."""
+def explain_plan(plan: Plan, what: str | None = None, answers: Answers | None = None) -> str:
+    """Explains a plan or a part of it, with `answers` also by what other plans come to.
+
+    Raises UnknownSubject, a ValueError, where `what` names nothing.
+    """
     if what is None:
-        return written(_overview(plan))
-    known = subjects(plan)
+        return written(_overview(plan, answers))
+    known = subjects(plan, answers)
     wanted = _normal(what)
     caseless = {name.lower(): explainer for name, explainer in reversed(known.items())}
     found = known.get(wanted) or caseless.get(wanted.lower()) or known.get(parts.bare(wanted))
@@ -64,16 +72,18 @@ def written(lines: Lines) -> str:
 Explainer = Callable[[], Lines]
 
 
-def subjects(plan: Plan) -> dict[str, Explainer]:
+def subjects(plan: Plan, answers: Answers | None = None) -> dict[str, Explainer]:
     """Everything that can be asked about, by name; where two share a name the first one stands."""
     found: dict[str, Explainer] = {}
-    for name, explainer in _named(plan):
+    for name, explainer in _named(plan, answers):
         found.setdefault(_normal(name), explainer)
     return found
 
 
-def _named(plan: Plan) -> Iterator[tuple[str, Explainer]]:
+def _named(plan: Plan, answers: Answers | None) -> Iterator[tuple[str, Explainer]]:
     yield from ((name, partial(topic, plan)) for name, topic in TOPICS.items())
+    if answers is not None:
+        yield from ((name, partial(question, answers)) for name, question in asked.QUESTIONS.items())
     yield from ((name, partial(parts.metric, plan, name)) for name in _metrics(plan))
     yield from ((r.name, partial(parts.replica, plan, r)) for r in plan.replicas)
     for machine in plan.machines:
@@ -93,7 +103,7 @@ def _metrics(plan: Plan) -> dict[str, None]:
     return dict.fromkeys([*full, *(parts.bare(m) for m in full)])
 
 
-def _overview(plan: Plan) -> Lines:
+def _overview(plan: Plan, answers: Answers | None) -> Lines:
     yield f"{plan.name}: {say.model_name(plan)} on {plan.workflow.on.name}"
     sections: tuple[tuple[str, Lines], ...] = (
         ("What binds", parts.binding(plan)),
@@ -101,11 +111,17 @@ def _overview(plan: Plan) -> Lines:
         ("How good it is", _proofs(plan)),
         ("What takes the time", _times(plan)),
         ("What the memory is used for", parts.memory(plan)),
+        *compared(answers),
     )
     for title, lines in sections:
         yield from parts.titled(title, lines)
     yield ""
-    yield f"Ask about one thing: {', '.join(_examples(plan))}."
+    yield f"Ask about one thing: {', '.join([*_examples(plan), *(asked.QUESTIONS if answers else ())])}."
+
+
+def compared(answers: Answers | None) -> tuple[tuple[str, Lines], ...]:
+    """The plan beside others, by section: one or a few lines each."""
+    return () if answers is None else tuple((title, digest(answers)) for title, digest in asked.DIGESTS)
 
 
 def _examples(plan: Plan) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -11,7 +11,11 @@ from hexdsl.ir.plan import Plan, Prediction, Replica
 from hexdsl.report import charts, plots, simulation
 from hexdsl.report import figures as say
 from hexdsl.report.drawing import COLOURS, drawing
+from hexdsl.report.explain import compared
 from hexdsl.report.topology import joins
+
+if TYPE_CHECKING:
+    from hexdsl.passes.serve.answers import Answers
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class HeldBy:
         return self.replicas[0]
 
 
-def plan_html(plan: Plan) -> str:
-    """The page about a plan.  Everything that came from the spec is escaped."""
+def plan_html(plan: Plan, answers: Answers | None = None) -> str:
+    """The page about a plan, with `answers` also beside other plans.  Everything from the spec is escaped."""
     page = _environment().get_template("report.html.j2")
     return page.render(
         plan=plan,
@@ -52,6 +56,7 @@ def plan_html(plan: Plan) -> str:
         frame=charts,
         latency_plots=plots.latency_plots(plan),
         load_plots=tuple(plots.load_plots(plan)),
+        compared=tuple((title, tuple(lines)) for title, lines in compared(answers)),
     )
 
 

@@ -148,14 +148,67 @@ class HandoverConfig(Ir):
     bits: Bits = 16
 
 
+class HolderConfig(Ir):
+    """A peer as the router of chains sees it: where it takes activations, what it holds, how quick it is, and where."""
+
+    name: str = Field(min_length=1)
+    host: str
+    port: Port
+    layers: tuple[Rank, Rank]
+    layer_s: float = Field(gt=0)
+    seats: Positive
+    place: Rank
+
+
+class TurnConfig(Ir):
+    """A chain over whole peers that is due for a share of the requests."""
+
+    chain: tuple[str, ...] = Field(min_length=1)
+    weight: float = Field(gt=0)
+
+
+class ChainsConfig(Ir):
+    """Who holds which of `layers` layers, and how far the places of the holders are from each other.
+
+    By `latency` each request takes the cheapest chain as things are; by `load` the `turns` come round by weight.
+    """
+
+    cost: Literal["latency", "load"] = "latency"
+    layers: Positive
+    holders: tuple[HolderConfig, ...] = Field(min_length=1)
+    delays_s: tuple[tuple[float | None, ...], ...]
+    turns: tuple[TurnConfig, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_sound(self) -> Self:
+        names = {holder.name for holder in self.holders}
+        if len(names) != len(self.holders):
+            raise ValueError("two holders have the same name")
+        if any(len(row) != len(self.delays_s) for row in self.delays_s):
+            raise ValueError("delays_s must have as many columns as rows")
+        if any(h.place >= len(self.delays_s) or not h.layers[0] < h.layers[1] <= self.layers for h in self.holders):
+            raise ValueError("a holder has no place, or layers that the model has not")
+        if any(not set(turn.chain) <= names for turn in self.turns):
+            raise ValueError("a turn names a holder that is not there")
+        return self
+
+
 class RoutingConfig(Ir):
     """Who gets which requests.  It may change while the router runs.
 
-    A replica that prefills and has no handovers of its own shares its requests out by the weights of those that decode.
+    With `chains` the replicas are peers that hold parts of the model.  A replica that prefills and has no handovers of
+    its own shares its requests out by the weights of those that decode.
     """
 
     replicas: tuple[ReplicaConfig, ...] = Field(min_length=1)
     handovers: tuple[HandoverConfig, ...] = ()
+    chains: ChainsConfig | None = None
+
+    @model_validator(mode="after")
+    def _chains_are_over_replicas(self) -> Self:
+        if self.chains and {h.name for h in self.chains.holders} != {replica.name for replica in self.replicas}:
+            raise ValueError("the holders of chains must be the replicas")
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -183,20 +236,27 @@ class RouterConfig(RoutingConfig):
     """The endpoint of the service.  `max_queue` bounds the requests that are being answered at once.
 
     With `protocol` "hexc" the replicas are our own engine: requests survive the loss of a replica in the middle of an
-    answer, and their KV moves between replicas.  With "openai" they are any servers with OpenAI's API.
+    answer, and their KV moves between replicas.  With "chains" they are peers that hold parts of the model.  With
+    "openai" they are any servers with OpenAI's API.
     """
 
     format_version: Literal["1.0"]
     host: str = "127.0.0.1"
     port: Port
     model: str
-    protocol: Literal["openai", "hexc"] = "openai"
+    protocol: Literal["openai", "hexc", "chains"] = "openai"
     max_queue: Positive = 256
     max_body_bytes: Positive = 1 << 20
 
     @property
     def routing(self) -> RoutingConfig:
-        return RoutingConfig(replicas=self.replicas, handovers=self.handovers)
+        return RoutingConfig(replicas=self.replicas, handovers=self.handovers, chains=self.chains)
+
+    @model_validator(mode="after")
+    def _chains_are_spoken(self) -> Self:
+        if (self.protocol == "chains") != (self.chains is not None):
+            raise ValueError('`chains` and protocol "chains" go together')
+        return self
 
 
 Config = TypeVar("Config", bound=Ir)

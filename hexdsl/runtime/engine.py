@@ -59,6 +59,24 @@ class Job:
     def told(self) -> tuple[int, ...]:
         return tuple(self.sequence.tokens[len(self.sequence.prompt) :])
 
+    def take(self, token: int, end_tokens: frozenset[int]) -> tuple[str, Finish | None]:
+        """A new token of the answer: its text, and how the answer ends if this is the last."""
+        self.sequence.tokens.append(token)
+        ended = token in end_tokens
+        text = "" if ended else self.filter.push(self.detokenizer.push(token))
+        finish: Finish | None = "stop" if ended or self.filter.stopped else None
+        if finish is None and self.sequence.produced == self.sequence.sampling.max_tokens:
+            finish = "length"
+        if finish and not self.filter.stopped:
+            text += self._rest()
+            finish = "stop" if self.filter.stopped else finish
+        return text, finish
+
+    def _rest(self) -> str:
+        """What was held back, now that no more will come."""
+        text = self.filter.push(self.detokenizer.flush())
+        return text if self.filter.stopped else text + self.filter.flush()
+
 
 class Engine:
     """`run` is the engine's own thread; every other public method may be called from any thread."""
@@ -278,17 +296,9 @@ class Engine:
             job.sequence.parked = job.sequence.leaving = False
 
     def _take(self, job: Job, token: int) -> None:
-        """A new token of a request: its text, and whether it is the last."""
-        job.sequence.tokens.append(token)
+        """A new token of a request."""
+        text, finish = job.take(token, self._end_tokens)
         self._clock(job)
-        ended = token in self._end_tokens
-        text = "" if ended else job.filter.push(job.detokenizer.push(token))
-        finish: Finish | None = "stop" if ended or job.filter.stopped else None
-        if finish is None and job.sequence.produced == job.sequence.sampling.max_tokens:
-            finish = "length"
-        if finish and not job.filter.stopped:
-            text += self._rest(job)
-            finish = "stop" if job.filter.stopped else finish
         if finish:
             # Before the client hears of it, so that who asks next finds the seat and the blocks free.
             self._finish(job, finish)
@@ -301,11 +311,6 @@ class Engine:
         if job.first is None:
             job.first = time.monotonic()
             self.measures.ttft.observe(job.first - job.arrived)
-
-    def _rest(self, job: Job) -> str:
-        """What was held back, now that no more will come."""
-        text = job.filter.push(job.detokenizer.flush())
-        return text if job.filter.stopped else text + job.filter.flush()
 
     def _finish(self, job: Job, finish: Finish) -> None:
         del self._jobs[job.sequence.id]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any
 
 import httpx
 
+from hexdsl.runtime.chain_table import ChainTable
 from hexdsl.runtime.client import CONNECT, own_key
 from hexdsl.runtime.config import ReplicaConfig, RouterConfig, RoutingConfig
 from hexdsl.runtime.metrics import Counter, Gauge
@@ -23,6 +25,7 @@ class Fleet:
         self.config, self.client = config, client
         self.down: set[str] = set()
         self.table = Table(config.routing, self.down)
+        self.chains = ChainTable(config.chains, self.down) if config.chains else None
         self._told: dict[str, ReplicaConfig] = {}
         names = list(self.table.replicas)
         self.answers = Counter("hexc_router_answers_total", "Answers by replica.", "replica", names)
@@ -48,7 +51,10 @@ class Fleet:
         """New requests go by the new routing at once; replicas hear of their roles and are emptied where they leave."""
         old, self.table = self.table, Table(routing, self.down)
         self.down &= self.table.replicas.keys()
-        self.config = self.config.with_(replicas=routing.replicas, handovers=routing.handovers)
+        if routing.chains and self.chains:
+            self.chains = ChainTable(routing.chains, self.down, self.chains.running)
+        parts = {"replicas": routing.replicas, "handovers": routing.handovers, "chains": routing.chains}
+        self.config = self.config.with_(**parts)
         self.changes.add()
         if self.ours:
             await self._tell_all()
@@ -61,6 +67,15 @@ class Fleet:
             if self.ours:
                 await self._tell_all()
             await asyncio.sleep(LOOK)
+
+    async def check(self, names: Collection[str]) -> bool:
+        """Whether all of these are well; those that are not count as down."""
+        known = [replica for name, replica in self.table.replicas.items() if name in names]
+        found = await asyncio.gather(*map(self.health_of, known))
+        for health in found:
+            if not health["ready"]:
+                self.refused(health["name"])
+        return all(health["ready"] for health in found)
 
     async def health_of(self, replica: ReplicaConfig) -> dict[str, Any]:
         """Ready where it answers 200; our own engine also tells its stages, its role and how many requests it has."""

@@ -53,7 +53,7 @@ class Piece(Header):
     bytes: int = Field(ge=0, le=PIECE_BYTES)
 
 
-Kind = TypeVar("Kind", Hello, Piece)
+Kind = TypeVar("Kind", bound=Header)
 
 
 def hello(transfer: str, notice: Word | None = None, rank: int = 0) -> Hello:

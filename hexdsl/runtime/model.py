@@ -56,14 +56,17 @@ class Stage:
         return sum(pool.numel() * pool.element_size() for pool in self.pools.values())
 
     @torch.inference_mode()
-    def hidden(self, step: Step, incoming: Tensor | None) -> Tensor:
-        """[T, width] after this rank's layers.  `incoming` [T, width] is of the stage before, None on the first."""
+    def hidden(self, step: Step, incoming: Tensor | None, among: slice = slice(None)) -> Tensor:
+        """[T, width] after this rank's layers, or those of them that `among` says, counted from its first.
+
+        `incoming` [T, width] is of the stage before, None on the first.
+        """
         hidden = self._embed(step) if incoming is None else incoming
         paged = page(step.chunks, self.pools, self.block_tokens, self.device)
         places = paged.positions[None]
         hidden = hidden[None]
         angles = self.part.rotary(hidden, places)
-        for layer in self.part.layers:
+        for layer in self.part.layers[among]:
             hidden = layer(hidden, position_ids=places, position_embeddings=angles, paged=paged)
         return hidden[0]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -115,7 +115,7 @@ class Relay:
             async for line in self._leg.lines:
                 event = event_of(line)
                 if event.error:
-                    self._fleet.down.add(self._leg.replica)  # until it says that it is well
+                    await self._blame()
                     raise Broken(event.error)
                 if moved := event.moved:
                     break
@@ -128,6 +128,10 @@ class Relay:
                 self._fleet.refused(self._leg.replica)
                 raise Broken("the stream ended early")
             await self._move(moved)
+
+    async def _blame(self) -> None:
+        """Somebody broke an answer off: asked last, until it says that it is well."""
+        self._fleet.down.add(self.replica)
 
     async def _move(self, moved: Moved) -> None:
         """The request is another replica's now.  Raises like `_follow`."""
@@ -207,10 +211,13 @@ class Relay:
         return Leg(name, answer)
 
 
-async def relay(fleet: Fleet, request: Request, body: bytes, *, chat: bool) -> Response:
-    """The answer to a client's request, in a stream if it asks for one."""
+Way = Callable[[Fleet, CompletionRequest | ChatRequest], Relay]
+
+
+async def relay(fleet: Fleet, request: Request, body: bytes, *, chat: bool, way_of: Way = Relay) -> Response:
+    """The answer to a client's request, in a stream if it asks for one; `way_of` says how replicas are found."""
     asked = parse(body, ChatRequest) if chat else parse(body, CompletionRequest)
-    way = Relay(fleet, asked)
+    way = way_of(fleet, asked)
     try:
         accepted = await unless_gone(request, way.accept())
         shape = Shape(fleet.config.model, int(time.time()), chat=chat)

@@ -1,7 +1,8 @@
 """The endpoint of a service: `python -m hexdsl.runtime.router --config config/router.json`.
 
 Shares out the requests to OpenAI's endpoints by weight, streams included: to replicas of our own engine (`relaying`),
-or to any servers that speak OpenAI's API (`passing`).  Where replicas do one half of the work each, a request is first
+to any servers that speak OpenAI's API (`passing`), or over chains of peers that hold parts of the model
+(`chain_relay`).  Where replicas do one half of the work each, a request is first
 prefilled by one and then decoded by another.  A replica that cannot be reached or is full is passed over.  Every answer
 names its replica in the header `x-hexc-replica`, and in `x-hexc-prefill` who prefilled, as far as that is known when it
 begins.
@@ -29,6 +30,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from hexdsl.runtime.api import BadRequest, parse
+from hexdsl.runtime.chain_relay import ChainRelay
 from hexdsl.runtime.client import make_client
 from hexdsl.runtime.config import RouterConfig, RoutingConfig, faults_to_exit, read
 from hexdsl.runtime.fleet import Fleet
@@ -64,6 +66,8 @@ class Router:
         seat = Seat(self)
         try:
             body = await read_body(request, self._fleet.config.max_body_bytes)
+            if self._fleet.chains:
+                return Seated(await relay(self._fleet, request, body, chat=chat, way_of=ChainRelay), seat)
             if self._fleet.ours:
                 return Seated(await relay(self._fleet, request, body, chat=chat), seat)
             return Seated(await pass_on(self._fleet, request, body), seat)
@@ -77,6 +81,8 @@ class Router:
         replicas = await asyncio.gather(*map(fleet.health_of, fleet.table.config.replicas))
         alone = fleet.ours  # our engine decodes what nobody else takes
         ready = any(replica["ready"] and (alone or replica["role"] != "prefill") for replica in replicas)
+        if fleet.chains:
+            ready = fleet.chains.possible({replica["name"] for replica in replicas if replica["ready"]})
         status = "ready" if ready else "unavailable"
         body = {"status": status, "model": fleet.config.model, "replicas": replicas}
         return JSONResponse(body, 200 if ready else 503)
@@ -91,6 +97,8 @@ class Router:
 
     async def change(self, request: Request) -> Response:
         routing = parse(await read_body(request, self._fleet.config.max_body_bytes), RoutingConfig)
+        if bool(routing.chains) != bool(self._fleet.chains):
+            raise BadRequest("`chains` are what a router begins with", param="chains")
         await self._fleet.change(routing)
         if self._path:
             with _complaining(self._path):

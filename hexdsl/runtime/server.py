@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from jinja2 import TemplateError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -29,27 +28,21 @@ from hexdsl.runtime.api import (
 from hexdsl.runtime.engine import Busy, Engine, Stopping
 from hexdsl.runtime.events import Event, stream, whole
 from hexdsl.runtime.metrics import CONTENT_TYPE
+from hexdsl.runtime.prompts import Asked, Prompts
 from hexdsl.runtime.scheduler import Sampling
 from hexdsl.runtime.transfers import Arrival
 from hexdsl.runtime.web import HANDLERS, ApiKey, read_body, unless_gone
 
-BODY_BYTES_PER_TOKEN = 16
-SMALLEST_BODY_LIMIT = 1 << 20
-
-Asked = CompletionRequest | ChatRequest
 AskedKind = TypeVar("AskedKind", CompletionRequest, ChatRequest)
 
 
 @dataclass(frozen=True)
-class Replica:
+class Replica(Prompts):
     """The handlers.  `stages` is what /health reports: ranks with their pids and layers."""
 
     engine: Engine
-    tokenizer: PreTrainedTokenizerBase
-    vocab: int
     stages: Sequence[dict[str, Any]]
     started: int
-    lock: asyncio.Lock
 
     async def completions(self, request: Request) -> Response:
         return await self._answer(request, await self._read(request, CompletionRequest))
@@ -58,87 +51,38 @@ class Replica:
         return await self._answer(request, await self._read(request, ChatRequest))
 
     async def models(self, _: Request) -> Response:
-        model = {"id": self._name, "object": "model", "created": self.started, "owned_by": "hexc"}
+        model = {"id": self.name, "object": "model", "created": self.started, "owned_by": "hexc"}
         return JSONResponse({"object": "list", "data": [model]})
 
     async def health(self, _: Request) -> Response:
         engine = self.engine
-        about = {"status": "ready", "replica": engine.config.replica, "model": self._name, "role": engine.role}
+        about = {"status": "ready", "replica": engine.config.replica, "model": self.name, "role": engine.role}
         return JSONResponse({**about, "requests": engine.live(), "stages": list(self.stages)})
 
     async def metrics(self, _: Request) -> Response:
         return Response(self.engine.measures.render(), media_type=CONTENT_TYPE)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
         return self.engine.config.model.name
 
     @property
-    def body_limit(self) -> int:
-        return max(SMALLEST_BODY_LIMIT, BODY_BYTES_PER_TOKEN * self.engine.config.limits.max_context)
+    def max_context(self) -> int:
+        return self.engine.config.limits.max_context
 
-    async def prompt_of(self, asked: Asked) -> list[int]:
-        """The prompt's tokens.  Raises `BadRequest` for another model, and for what cannot be encoded."""
-        if asked.model not in (None, self._name):
-            message = f"no model `{asked.model}` here; this server has `{self._name}`"
-            raise BadRequest(message, param="model", status=404, code="model_not_found")
-        if isinstance(asked, ChatRequest):
-            return await self._encode_chat(asked)
-        return await self._encode(asked.one_prompt)
-
-    def most_of(self, asked: Asked, prompt: Sequence[int]) -> int:
-        """The most tokens that the answer may have; a chat's may fill the context."""
-        if isinstance(asked, CompletionRequest):
-            return asked.max_tokens
-        return asked.most_tokens or max(1, self.engine.config.capacity - len(prompt))
+    @property
+    def capacity(self) -> int:
+        return self.engine.config.capacity
 
     async def _read(self, request: Request, kind: type[AskedKind]) -> AskedKind:
         return parse(await read_body(request, self.body_limit), kind)
-
-    async def _encode(self, prompt: str | list[int]) -> list[int]:
-        if isinstance(prompt, str):
-            async with self.lock:
-                encoded: list[int] = await asyncio.to_thread(lambda: self.tokenizer(prompt).input_ids)
-            return encoded
-        for token in prompt:
-            if token >= self.vocab:
-                raise BadRequest(f"token id {token} is not below the vocabulary's size {self.vocab}", param="prompt")
-        return prompt
-
-    async def _encode_chat(self, asked: ChatRequest) -> list[int]:
-        if not self.tokenizer.chat_template:
-            raise BadRequest("this model's tokenizer has no chat template; use /v1/completions", param="messages")
-        turns = [message.plain() for message in asked.messages]
-        try:
-            async with self.lock:
-                return await asyncio.to_thread(self._apply_template, turns)
-        except TemplateError as error:
-            raise BadRequest(f"the chat template refuses these messages: {error}", param="messages") from None
-
-    def _apply_template(self, turns: list[dict[str, str]]) -> list[int]:
-        text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids
-        return ids
-
-    def check_fits(self, prompt: Sequence[int], most: int) -> None:
-        config = self.engine.config
-        if not prompt:
-            raise BadRequest("the prompt is empty", param="prompt")
-        if len(prompt) + most > config.capacity:
-            kind = "context" if config.capacity == config.limits.max_context else "KV cache"
-            numbers = f"{len(prompt)} prompt tokens + {most} max_tokens"
-            raise BadRequest(
-                f"{numbers} are more than the {kind} of {config.capacity} tokens",
-                param="max_tokens",
-                code="context_length_exceeded",
-            )
 
     async def _answer(self, request: Request, asked: Asked) -> Response:
         prompt = await self.prompt_of(asked)
         most = self.most_of(asked, prompt)
         self.check_fits(prompt, most)
         ticket = self.submit(prompt, Sampling(most, asked.temperature, asked.top_p, asked.fixed_seed), asked.stops)
-        shape = Shape(self._name, int(time.time()), chat=isinstance(asked, ChatRequest))
+        shape = Shape(self.name, int(time.time()), chat=isinstance(asked, ChatRequest))
         if asked.stream:
             pieces = stream(ticket.events(), shape, len(prompt), with_usage=asked.stream_options.include_usage)
             return EventStream(pieces, ticket.close, "text/event-stream")
@@ -154,7 +98,7 @@ class Replica:
         begun: Future[None] | None = None,
     ) -> Ticket:
         """Queues a request.  Raises `BadRequest` where there is no room for it."""
-        arrived, emit = _listen()
+        arrived, emit = listen()
         with self._refusals():
             number = self.engine.submit(prompt, sampling, stops, emit, resume, begun)
         return Ticket(self.engine, number, arrived)
@@ -163,7 +107,7 @@ class Replica:
         self, prompt: list[int], sampling: Sampling, stops: list[str], resume: Sequence[int]
     ) -> tuple[Ticket, Arrival]:
         """Queues a request whose KV comes from another replica.  Raises like `submit`."""
-        arrived, emit = _listen()
+        arrived, emit = listen()
         with self._refusals():
             arrival = self.engine.arrive(prompt, sampling, stops, emit, resume)
         return Ticket(self.engine, arrival.sequence.id, arrived), arrival
@@ -179,7 +123,7 @@ class Replica:
             raise BadRequest("the server is stopping", status=503) from None
 
 
-def _listen() -> tuple[asyncio.Queue[Event], Callable[[Event], None]]:
+def listen() -> tuple[asyncio.Queue[Event], Callable[[Event], None]]:
     """A queue of this thread's loop, and what puts events in it from any thread."""
     loop, arrived = asyncio.get_running_loop(), asyncio.Queue[Event]()
 
@@ -190,11 +134,17 @@ def _listen() -> tuple[asyncio.Queue[Event], Callable[[Event], None]]:
     return arrived, emit
 
 
+class Cancels(Protocol):
+    """An engine, as far as a ticket knows it."""
+
+    def cancel(self, request: int) -> None: ...
+
+
 @dataclass(frozen=True)
 class Ticket:
     """A submitted request: its events as they come; closing it cancels what is left of it."""
 
-    engine: Engine
+    engine: Cancels
     number: int
     arrived: asyncio.Queue[Event]
 
@@ -226,7 +176,7 @@ class EventStream(StreamingResponse):
 def replica_of(
     engine: Engine, tokenizer: PreTrainedTokenizerBase, vocab: int, stages: Sequence[dict[str, Any]]
 ) -> Replica:
-    return Replica(engine, tokenizer, vocab, stages, int(time.time()), asyncio.Lock())
+    return Replica(tokenizer, vocab, asyncio.Lock(), engine, stages, int(time.time()))
 
 
 def make_app(replica: Replica, more: Sequence[Route] = ()) -> Starlette:

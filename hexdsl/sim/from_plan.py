@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -80,6 +80,15 @@ def cluster_of(
 
 
 @dataclass(frozen=True, slots=True)
+class Leaver:
+    """A machine that leaves at random: how often a second, and the seconds until others do its work."""
+
+    name: str
+    leaves_per_s: float
+    away_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What is played through a plan: a trace, or else what is drawn from the workload; and what fails meanwhile.
 
@@ -89,6 +98,7 @@ class Scenario:
     trace: Trace | None = None
     failures: tuple[Failure, ...] = ()
     as_planned: bool = True
+    leavers: tuple[Leaver, ...] = ()
 
     def fitting(self, count: int, runs: int) -> tuple[int, int]:
         """Requests in a run, and runs: at most what the trace holds, so that no two windows of it overlap."""
@@ -105,6 +115,19 @@ class Scenario:
         if self.trace is None:
             return requests_of(workload, count, run)
         return _mixed(self.trace.window(count, run, runs), workload, run)
+
+    def failures_in(self, run: int, span_s: float) -> tuple[Failure, ...]:
+        """What fails in a run of so many seconds: as given, and who leaves, drawn with the run's number as seed."""
+        rng = np.random.default_rng((run, 3))
+        drawn = (f for leaver in self.leavers for f in _leaves(leaver, span_s, rng))
+        return (*self.failures, *sorted(drawn, key=lambda f: (f.at_s, f.name)))
+
+
+def _leaves(leaver: Leaver, span_s: float, rng: Generator) -> Iterator[Failure]:
+    at = float(rng.exponential(1 / leaver.leaves_per_s))
+    while at < span_s:
+        yield Failure(at, leaver.name, leaver.away_s)
+        at += leaver.away_s + float(rng.exponential(1 / leaver.leaves_per_s))
 
 
 PLAIN = Scenario()

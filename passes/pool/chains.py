@@ -1,174 +1,154 @@
-"""Which chain of nodes serves a request: chosen when it comes, from who holds which layers and how busy they are.
-
-Nothing here imports more of hexc: a router calls these functions with a small table, one row a holder.
-
-Low load: the cheapest chain.  The graph has a vertex for each (layer, node): the request has passed the layers before
-and the node does the next.  A layer costs the node's seconds at its present load, changing nodes costs the latency:
-    d(l + 1, g) = min( d(l, g), min_h d(l, h) + rtt(h, g) ) + s_g(l)       s_g(l) infinite where g does not hold l
-so that every layer is paid for.  Parallax (arXiv 2509.26182; its public router) adds up per-layer latencies once a
-node, whatever the node's number of layers, and lets nodes follow only where ranges meet; here a chain may change
-anywhere.
-High load: the cheapest chain for each request herds all requests onto the same nodes.  The flow of the plan, taken
-apart into chains with weights, says how much each chain can bear; `Turns` interleaves them (smooth weighted
-round-robin, as in nginx) and deviates towards short measured queues, within `slack` turns, so that the weights hold in
-the long run.
-"""
+"""What a pool adds to a plan: what its router needs to choose chains, and what churn does to the service."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
+from hexdsl.costs.network import transfer
+from hexdsl.ir.plan import Availability, Chains, Decision, Holder, Plan, Stage
+from hexdsl.ir.spec.cluster import PeerGroup
+from hexdsl.ir.spec.serve import PerRequest, Serve
+from hexdsl.passes.inventory import groups_of
+from hexdsl.passes.serve.priced import pipeline_of
+from hexdsl.passes.serve.problem import Problem, problem_of
 
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A holder of the layers `[first, end)` and its seconds for one of them when nothing else runs."""
-
-    node: str
-    first: int
-    end: int
-    layer_s: float
+NOTICE_S = 30.0
+"""Until a peer that says nothing counts as gone: the heartbeat's time limit of Parallax (GradientHQ/parallax)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """The layers `[first, end)` are done by a node."""
+def chains(plan: Plan) -> Plan:
+    """Says what a router needs to choose a chain of peers for each request, and how churn tells on the plan.
 
-    node: str
-    first: int
-    end: int
-
-
-Chain = tuple[Hop, ...]
-"""Hops that do every layer once, in order."""
-
-
-def cheapest(rows: Sequence[Row], layers: int, rtt_s: Floats, load: Floats | None = None) -> tuple[Chain, float]:
-    """The chain with the least seconds for one pass, and these seconds.
-
-    `rtt_s[i, j]` are the seconds from row i to row j.  `load[i]` multiplies a node's seconds (1 when idle); infinite
-    where a node takes no more.  Raises ValueError where some layer has no node that takes it.
+    Chains follow Parallax (arXiv 2509.26182, section on request-time chain selection); where peers leave at a rate, the
+    share of the time in which replicas and chains are whole is computed exactly for peers that leave independently.
+    Needs `replicas` and `routes`, gives `chains`.
     """
-    pay = np.array([r.layer_s for r in rows]) * (1.0 if load is None else load)
-    first, end = (np.array([getattr(r, name) for r in rows]) for name in ("first", "end"))
-    cost = np.where(first == 0, pay, np.inf)
-    came = np.full((layers, len(rows)), -1)
-    for layer in range(1, layers):
-        cost, came[layer] = _step(cost, rtt_s, np.where((first <= layer) & (layer < end), pay, np.inf))
-    if not rows or not np.isfinite(cost).any():
-        raise ValueError("no chain of nodes holds every layer and takes requests")
-    best = int(np.argmin(cost))
-    return _hops(rows, _walk(came, best, layers)), float(cost[best])
+    serve = plan.workflow
+    assert isinstance(serve, Serve)
+    if serve.on.peers is None:
+        return plan
+    problem, found = problem_of(plan), plan
+    if isinstance(serve.routing, PerRequest):
+        made = _chains(plan, problem, serve.routing)
+        found = found.with_(chains=made, decisions=(*found.decisions, _routed(made)))
+    if serve.on.churn:
+        availability = _availability(found, serve.on.churn)
+        said = _said(availability, found)
+        found = found.with_(availability=availability, decisions=(*found.decisions, said))
+    return found
 
 
-def _step(cost: Floats, rtt_s: Floats, pay: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Costs after one more layer, and from which node each came; to stay is taken where it is no dearer."""
-    moved = cost[:, None] + rtt_s
-    came = moved.argmin(axis=0)
-    change = moved[came, np.arange(len(cost))]
-    stays = cost <= change
-    return np.where(stays, cost, change) + pay, np.where(stays, np.arange(len(cost)), came)
+def _chains(plan: Plan, problem: Problem, routing: PerRequest) -> Chains:
+    groups = {m.id: m.group for m in plan.machines}
+    places = sorted({groups[s.machine] for r in plan.replicas for s in r.stages})
+    holders = tuple(_holders(plan, problem, {name: i for i, name in enumerate(places)}, groups))
+    size = problem.arch.hidden * 2.0
+    links = [[problem.network.link(a, b) for b in places] for a in places]
+    delays = tuple(tuple(None if link is None else float(transfer(link, size)) for link in row) for row in links)
+    return Chains(cost=routing.cost, layers=problem.arch.layers, holders=holders, places=tuple(places), delays_s=delays)
 
 
-def _walk(came: NDArray[np.int64], last: int, layers: int) -> list[int]:
-    """The node of each layer, from the last one back."""
-    nodes = [last]
-    for layer in range(layers - 1, 0, -1):
-        nodes.append(int(came[layer, nodes[-1]]))
-    return nodes[::-1]
+def _holders(plan: Plan, problem: Problem, places: dict[str, int], groups: dict[str, str]) -> Iterator[Holder]:
+    for replica in plan.replicas:
+        line = pipeline_of(plan, replica, problem)
+        for stage, cost in zip(replica.stages, line.stages, strict=True):
+            yield Holder(
+                machine=stage.machine,
+                replica=replica.name,
+                layers=stage.layers,
+                layer_s=float(cost.decode(1.0, problem.load.context).total),
+                seats=replica.max_batch,
+                place=places[groups[stage.machine]],
+            )
 
 
-def _hops(rows: Sequence[Row], nodes: Sequence[int]) -> Chain:
-    starts = [0, *(i for i in range(1, len(nodes)) if nodes[i] != nodes[i - 1])]
-    return tuple(Hop(rows[nodes[a]].node, a, b) for a, b in zip(starts, [*starts[1:], len(nodes)], strict=True))
+def _routed(made: Chains) -> Decision:
+    scarce = copies(h.layers for h in made.holders)
+    by = "least latency over what the peers have to do" if made.cost == "latency" else "the plan's shares and queues"
+    return Decision(
+        by="chains",
+        what="routing",
+        choice=f"a chain of peers for each request, over {len(made.holders)} holders of layers",
+        reason=f"by {by}; each layer is held by {scarce} or more, and chains may join stages of different replicas",
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Weighted:
-    """A chain and its weight, in tokens/s or any other unit."""
+def _said(found: Availability, plan: Plan) -> Decision:
+    whole = "some chain" if plan.chains else "some replica"
+    return Decision(
+        by="chains",
+        what="churn",
+        choice=f"{whole} is whole {_share(found.some)} of the time; {_share(found.replicas)} of the load has its own",
+        reason=f"{found.leaves_per_h:.3g} peers in use leave in an hour, and {found.repair_s:.0f} s pass until their "
+        "layers are held again, if another peer takes them",
+    )
 
-    chain: Chain
-    weight: float
+
+def _share(value: float) -> str:
+    """A share with as many digits as tell it from one."""
+    lacking = 1 - value
+    digits = 2 if lacking <= 0 else min(8, max(2, -math.floor(math.log10(lacking)) - 1))
+    return f"{100 * value:.{digits}f}%"
 
 
-def chains_of(
-    ranges: Mapping[str, tuple[int, int]], through: Mapping[tuple[str, str], float], least: float = 1e-9
-) -> tuple[Weighted, ...]:
-    """A flow from `source` to `sink` taken apart into chains, widest first: at most one a pair of neighbours.
+def _availability(plan: Plan, churn: float) -> Availability:
+    """`churn` is the share of the peers that leave in a second."""
+    stages = [s for r in plan.replicas for s in r.stages]
+    repairs = repair_times(plan)
+    up = {s.machine: 1 / (1 + churn * repairs[s.machine]) for s in stages}
+    whole = {r.name: math.prod(up[s.machine] for s in r.stages) for r in plan.replicas}
+    if plan.chains is None:
+        some = 1 - math.prod(1 - w for w in whole.values())
+    else:
+        some = covered([(*s.layers, up[s.machine]) for s in stages], plan.chains.layers)
+    return Availability(
+        leaves_per_h=3600 * churn * len(up),
+        repair_s=sum(repairs.values()) / len(repairs),
+        replicas=sum(whole[r.replica] * r.weight for r in plan.routes),
+        some=some,
+        copies=copies(s.layers for s in stages),
+    )
 
-    `ranges` says what each node holds.  A node whose range begins before its predecessor's ends does what is left.
-    Parts below `least` of the whole are left out.
+
+def repair_times(plan: Plan) -> dict[str, float]:
+    """By machine in use, seconds from its leaving until another one like it holds its layers: notice and download."""
+    downs = {g.name: g.down for g in groups_of(plan.workflow.on) if isinstance(g, PeerGroup)}
+    groups = {m.id: m.group for m in plan.machines}
+
+    def seconds(stage: Stage) -> float:
+        down = downs.get(groups[stage.machine], math.inf)
+        return NOTICE_S + stage.memory.weights_bytes * stage.tp / down
+
+    return {s.machine: seconds(s) for r in plan.replicas for s in r.stages}
+
+
+def covered(holders: Sequence[tuple[int, int, float]], layers: int) -> float:
+    """The probability that those who are there hold every layer; each is, by itself, with a probability of its own.
+
+    Holders `(first, end, probability)` in order of their first layer: the state is how far the layers are covered.
     """
-    left = {pair: f for pair, f in through.items() if f > 0}
-    total = sum(f for (a, _), f in left.items() if a == "source")
-    found: list[Weighted] = []
-    while (path := _widest(left)) is not None:
-        width = min(left[pair] for pair in pairwise(path))
-        for pair in pairwise(path):
-            left[pair] -= width
-            if left[pair] <= least * total:
-                del left[pair]
-        found.append(Weighted(_ranges(path[1:-1], ranges), width))
-    return tuple(sorted(found, key=lambda w: (-w.weight, [h.node for h in w.chain])))
+    reach = {0: 1.0}
+    for first, end, there in sorted(holders):
+        after: dict[int, float] = {}
+        for at, share in reach.items():
+            if at < first:
+                continue  # layer `at` is held by nobody who is there, and later holders begin behind it
+            after[max(at, end)] = after.get(max(at, end), 0.0) + share * there
+            after[at] = after.get(at, 0.0) + share * (1 - there)
+        reach = after
+    return min(1.0, reach.get(layers, 0.0))
 
 
-def _widest(left: Mapping[tuple[str, str], float]) -> list[str] | None:
-    """The path from source to sink whose narrowest pair is widest (Dijkstra with max-min in place of sums)."""
-    after: dict[str, list[tuple[str, float]]] = {}
-    for (a, b), f in sorted(left.items()):
-        after.setdefault(a, []).append((b, f))
-    width, came, open_ = {"source": float("inf")}, dict[str, str](), {"source"}
-    while open_:
-        at = max(sorted(open_), key=lambda n: width[n])
-        open_.remove(at)
-        for b, f in after.get(at, ()):
-            if min(width[at], f) > width.get(b, 0.0):
-                width[b], came[b] = min(width[at], f), at
-                open_.add(b)
-    if "sink" not in came:
-        return None
-    path = ["sink"]
-    while path[-1] != "source":
-        path.append(came[path[-1]])
-    return path[::-1]
-
-
-def _ranges(nodes: Sequence[str], ranges: Mapping[str, tuple[int, int]]) -> Chain:
-    hops, at = list[Hop](), 0
-    for node in nodes:
-        hops.append(Hop(node, at, ranges[node][1]))
-        at = ranges[node][1]
-    return tuple(hops)
-
-
-class Turns:
-    """Chains in turn by weight; among those that are due, the one whose fullest node has the shortest queue.
-
-    Each turn adds every chain's share to its credit and takes 1 from the chosen one.  Due are the chains whose credit
-    is within `slack` of the largest; 0 is plain weighted round-robin.  No chain falls behind its weight by more than
-    slack + 1 turns, whatever the queues are.  Raises ValueError without chains.
-    """
-
-    def __init__(self, chains: Sequence[Weighted], slack: float = 1.0) -> None:
-        total = sum(w.weight for w in chains)
-        if not total > 0:
-            raise ValueError("there are no chains with a weight")
-        self.chains = tuple(w.chain for w in chains)
-        self._share = np.array([w.weight / total for w in chains])
-        self._credit = np.zeros(len(chains))
-        self._slack = slack
-
-    def next(self, queue: Callable[[str], float] = lambda node: 0.0) -> Chain:
-        """The chain for the next request; `queue` is the measured seconds of work (or requests) before a node."""
-        self._credit += self._share
-        due = np.flatnonzero(self._credit >= self._credit.max() - self._slack - 1e-12)
-        full = [max(queue(hop.node) for hop in self.chains[i]) for i in due]
-        chosen = min(range(len(due)), key=lambda k: (round(full[k], 9), -self._credit[due[k]], due[k]))
-        self._credit[due[chosen]] -= 1.0
-        return self.chains[due[chosen]]
+def copies(ranges: Iterable[tuple[int, int]]) -> int:
+    """How many hold the layer that the fewest hold."""
+    steps: Counter[int] = Counter()
+    for first, end in ranges:
+        steps[first] += 1
+        steps[end] -= 1
+    edges, held, least = sorted(steps), 0, None
+    for edge in edges[:-1]:
+        held += steps[edge]
+        least = held if least is None else min(least, held)
+    return least or 0

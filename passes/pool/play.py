@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hexdsl.passes.pool.chains import Chain, Floats
+from hexdsl.ir.chains import Chain, Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -14,12 +14,13 @@ from hexdsl.costs.gpu import Gpu as GpuCost
 from hexdsl.costs.memory import Engine
 from hexdsl.costs.profile import with_profile
 from hexdsl.costs.serving import Load
-from hexdsl.ir.spec.cluster import Cluster, Nodes
+from hexdsl.ir.spec.cluster import Cluster, Nodes, PeerGroup
 from hexdsl.ir.spec.gpu import FORMATS, Gpu
 from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.serve import Serve
 from hexdsl.ir.spec.workload import Recorded, Workload
 from hexdsl.passes.inventory import groups_of
+from hexdsl.passes.pool.wires import Internet, internet_of
 from hexdsl.passes.precision import formats_on
 
 STEP_TOKENS = 2048
@@ -105,10 +106,23 @@ class Network:
 
     inside: dict[str, Link | None]
     between: dict[tuple[str, str], Link]
+    internet: Internet | None = None
 
     def link(self, left: str, right: str) -> Link | None:
         """The link between two different machines of these groups, None where there is no way."""
-        return self.between.get((left, right))
+        found = self.between.get((left, right))
+        return self.internet.link(left, right) if found is None and self.internet is not None else found
+
+    def with_return(self, hops: tuple[Link | None, ...], first: str, last: str) -> tuple[Link | None, ...]:
+        """The hops of a pipeline; over the internet the last one also counts how late a token comes back to the first.
+
+        Elsewhere that is too short to count.
+        """
+        back = None if self.internet is None or not hops else self.internet.link(last, first)
+        end = hops[-1] if hops else None
+        if back is None or end is None:
+            return hops
+        return (*hops[:-1], replace(end, latency_s=end.latency_s + back.latency_s))
 
 
 def network_of(cluster: Cluster) -> Network:
@@ -116,26 +130,30 @@ def network_of(cluster: Cluster) -> Network:
 
     Groups without a direct link reach each other over others: the path with the least latency, at the bandwidth of
     its narrowest link.  Machines of one group use `within`, else their network card, else their region's network,
-    else there is no way.
+    else there is no way.  Peers are joined by the internet (`hexdsl.passes.pool.wires`).
     """
-    groups = groups_of(cluster)
+    everyone = groups_of(cluster)
+    groups = tuple(g for g in everyone if not isinstance(g, PeerGroup))
     direct = _direct(cluster)
     graph = nx.Graph()
     graph.add_nodes_from(n.name for n in groups)
     for (left, right), link in sorted(direct.items()):
         graph.add_edge(left, right, latency=link.latency_s, link=link)
-    between = {pair: link for pair, link in _paths(graph) if pair[0] != pair[1]}
+    between = {pair: link for pair, link in _paths(graph, direct) if pair[0] != pair[1]}
     for (left, right), link in direct.items():
         between |= {(left, right): link, (right, left): link}
     within = ((n, _within(cluster, n) or direct.get((n.name, n.name))) for n in groups)
     between |= {(n.name, n.name): link for n, link in within if link is not None}
-    return Network({n.name: _inside(n) for n in groups}, between)
+    internet = None if cluster.peers is None else internet_of(cluster, everyone)
+    return Network({n.name: _inside(n) for n in everyone}, between, internet)
 
 
-def _paths(graph: nx.Graph) -> Iterator[tuple[tuple[str, str], Link]]:
-    """The quickest way between any two groups."""
-    for left, paths in sorted(nx.all_pairs_dijkstra_path(graph, weight="latency")):
-        for right, path in sorted(paths.items()):
+def _paths(graph: nx.Graph, direct: Collection[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], Link]]:
+    """The quickest ways from groups that have no direct link to some other."""
+    for left in sorted(graph):
+        if all((min(left, g), max(left, g)) in direct for g in graph if g != left):
+            continue
+        for right, path in sorted(nx.single_source_dijkstra_path(graph, left, weight="latency").items()):
             hops = [graph.edges[a, b]["link"] for a, b in pairwise(path)]
             if hops:
                 yield (left, right), Link(min(h.bandwidth for h in hops), sum(h.latency_s for h in hops))
@@ -143,7 +161,7 @@ def _paths(graph: nx.Graph) -> Iterator[tuple[tuple[str, str], Link]]:
 
 def _direct(cluster: Cluster) -> dict[tuple[str, str], Link]:
     """The links that are written, by pair of groups in order; a region stands for its groups.  The widest counts."""
-    groups = groups_of(cluster)
+    groups = [g for g in groups_of(cluster) if not isinstance(g, PeerGroup)]
     found: dict[tuple[str, str], Link] = {}
     for left, right, link in _written(cluster):
         for a in (g.name for g in groups if left in (g.name, g.region)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,8 +103,14 @@ class Space:
         if phase is not None and role not in (phase, "both"):
             return np.ones(many, dtype=bool)
         if all(m.name in SHAPES for m in metrics_in(rule.expr)):
-            return np.full(many, _fits(rule, options.points.shape))
+            return np.full(many, self._fits(rule, options.points.shape))
         return truth(rule.expr, lambda m: self._kept_clear(options, m, ideal))
+
+    def _fits(self, rule: Rule, shape: Shape) -> bool:
+        kinds = {self.problem.classes[s.cls].gpu.name for s in shape.slots}
+        figures = {"pp": float(len(shape.stages)), "kinds": float(len(kinds))}
+        degrees = sorted({tp for _, tp in shape.stages})
+        return all(holds(rule.expr, lambda m, t=tp: figures.get(m.name, float(t))) for tp in degrees)  # type: ignore[misc]
 
     def _kept_clear(self, options: Options, metric: Metric, ideal: bool) -> Floats:
         """A latency as a rule sees it, with the margin that a simulation asked for."""
@@ -119,28 +125,35 @@ class Space:
         return np.asarray(options.latencies(ideal)[:, self.named.index(metric)])
 
 
-def _fits(rule: Rule, shape: Shape) -> bool:
-    depth, degrees = float(len(shape.stages)), sorted({tp for _, tp in shape.stages})
-    return all(holds(rule.expr, lambda m, t=tp: float(t) if m.name == "tp" else depth) for tp in degrees)  # type: ignore[misc]
-
-
 def space_of(problem: Problem, named: Sequence[Metric]) -> Space:
     """Every operating point, with the latencies that are named."""
     pricer = Pricer(problem)
     shapes = every_shape(problem) if problem.small else promising_shapes(problem, pricer)
-    points = list(pricer.points(_runnable(shapes, problem, "both")))
-    if problem.phased and not any(m.name == "latency" for m in named):
-        points += prefill_points(pricer, _runnable(shapes, problem, "prefill"))
-        points += pricer.points(_runnable(shapes, problem, "decode"), "decode")
+    return priced(pricer, named, dict.fromkeys(roles_of(problem, named), shapes))
+
+
+def roles_of(problem: Problem, named: Sequence[Metric]) -> tuple[Role, ...]:
+    """The roles that a replica may have: one phase only where the spec names phases and no rule is about both."""
+    apart = problem.phased and not any(m.name == "latency" for m in named)
+    return ("both", "prefill", "decode") if apart else ("both",)
+
+
+def priced(pricer: Pricer, named: Sequence[Metric], shapes: Mapping[Role, Sequence[Shape]]) -> Space:
+    """The operating points of the shapes of each role."""
+    problem, points = pricer.problem, list[Points]()
+    for role, some in shapes.items():
+        runnable = _runnable(some, problem, role)
+        points += prefill_points(pricer, runnable) if role == "prefill" else pricer.points(runnable, role)
     options = tuple(_options(p, problem, pricer, tuple(named)) for p in points)
     return Space(problem, pricer, tuple(named), options, problem.small)
 
 
 def _runnable(shapes: Sequence[Shape], problem: Problem, role: Role) -> Iterator[Shape]:
-    """The shapes that every engine of the workflow's targets can run in this role."""
+    """The shapes that may take this role, and that every engine of the workflow's targets can run."""
     limits, formats = limits_of(problem.serve.target), [c.formats for c in problem.classes]
     for shape in shapes:
-        if limits.allows([Part(s.machine, formats[s.cls], s.tp) for s in shape.slots], role):
+        parts = [Part(s.machine, formats[s.cls], s.tp) for s in shape.slots]
+        if limits.allows(parts, role) and problem.may_do(role, {s.cls for s in shape.slots}):
             yield shape
 
 

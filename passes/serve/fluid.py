@@ -99,8 +99,17 @@ class Fluid:
         return self.problem.devices <= FEW
 
     @cached_property
+    def alike(self) -> dict[int, tuple[int, ...]]:
+        """The classes of machines that are alike but for their links, by the first of each."""
+        found: dict[object, list[int]] = {}
+        for i, c in enumerate(self.problem.classes):
+            key = (c.gpu, c.formats, c.usd_per_h, c.watts, c.degrees, self.problem.network.inside[c.name])
+            found.setdefault(key, []).append(i)
+        return {members[0]: tuple(members) for members in found.values()}
+
+    @cached_property
     def kinds(self) -> tuple[Kind, ...]:
-        return tuple(self._kind(c, t) for c, cls in enumerate(self.problem.classes) for t in cls.degrees)
+        return tuple(self._kind(c, t) for c in self.alike for t in self.problem.classes[c].degrees)
 
     def _kind(self, c: int, tp: int) -> Kind:
         cls, arch = self.problem.classes[c], self.problem.arch

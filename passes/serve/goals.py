@@ -12,7 +12,7 @@ from hexdsl.ir.spec.serve import Serve
 from hexdsl.passes.serve.choose import Programme, Scaled
 from hexdsl.passes.serve.metrics import LATENCIES
 from hexdsl.passes.serve.problem import Problem
-from hexdsl.passes.serve.rules import Linear, Rules, linear_goal, unplanned, written_rules
+from hexdsl.passes.serve.rules import SPARE, Linear, Rules, linear_goal, unplanned, written_rules
 from hexdsl.solve import Goal, maximize, minimize
 
 
@@ -98,7 +98,11 @@ def tie_breaks(programme: Programme, serve_all: bool) -> Iterator[Goal]:
 
 
 def require_figures(serve: Serve, rules: Rules, aims: tuple[Aim, ...], problem: Problem) -> None:
-    """Raises NoPlanError (P009) where cost or energy is asked for and a GPU has no price or power."""
+    """Raises NoPlanError: P009 where cost or energy is asked for and a GPU has no price or power, P004 where spare
+    capacity is, and no load is known."""
+    spare = next((r for r in written_rules(serve) if any(m.name == SPARE for m in metrics_in(r.expr))), None)
+    if spare is not None and problem.arrivals is None:
+        raise unplanned(spare, "what is spare depends on the load: add `arrivals = poisson(10req/s)` to a `workload`")
     named = set(rules.names) | {n for a in aims if a.linear for n in a.linear.weights}
     for total, figure, example in (("cost", "usd_per_h", "price = $2/gpu/h"), ("energy", "watts", "power = 700W")):
         lacking = [c for c in problem.classes if getattr(c, figure) is None]

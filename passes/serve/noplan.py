@@ -15,7 +15,7 @@ from hexdsl.passes.serve.choose import Programme, programme
 from hexdsl.passes.serve.limits import Limit, limit_of, shown
 from hexdsl.passes.serve.problem import Problem
 from hexdsl.passes.serve.question import Question
-from hexdsl.passes.serve.rules import Linear, Rules
+from hexdsl.passes.serve.rules import SPARE, Linear, Rules
 from hexdsl.solve import Limits, Solution, conflict, maximize, minimize
 
 LIMITS = Limits(max_nodes=5_000, rel_gap=1e-4, time_s=20)
@@ -139,13 +139,22 @@ def _relaxed(question: Question, rule: Rule, others: Sequence[Rule]) -> str | No
         return _other_shape(rest, choice, rule)
     if limit is None:
         return None
-    if rule in question.rules.point:
+    if limit.metric.name == SPARE:
+        value = _most_spare(rest, choice)
+    elif rule in question.rules.point:
         value = rest.least(choice, limit.metric) if limit.metric in rest.space.named else None
     else:
         sense = minimize if limit.upper else maximize
         solved = rest.optimum(choice, limit.linear, sense)
         value = None if solved is None else solved.value
     return None if value is None else _said(limit, value, others)
+
+
+def _most_spare(rest: Question, choice: Choice) -> float | None:
+    """The largest share of the capacity that the arrivals leave free."""
+    solved = rest.optimum(choice, Linear({"throughput": 1.0}, requests=True), maximize)
+    arrivals = rest.space.problem.arrivals
+    return None if solved is None or not arrivals else 1 - arrivals / solved.value
 
 
 def _said(limit: Limit, value: float, others: Sequence[Rule]) -> str:

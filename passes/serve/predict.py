@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hexdsl.costs.estimate import Estimate
@@ -14,9 +14,9 @@ from hexdsl.ir.plan import Plan, Prediction, Replica, RuleCheck, Term
 from hexdsl.ir.spec.rule import Compare, Expr, Metric, Number, Rule, children, holds, metrics_in, number
 from hexdsl.passes.serve.handover import kv_bytes, link_of
 from hexdsl.passes.serve.metrics import LATENCY_OF, Latency, length_at
-from hexdsl.passes.serve.priced import pipeline_of, running_at
+from hexdsl.passes.serve.priced import hops_of, pipeline_of, running_at
 from hexdsl.passes.serve.problem import Problem, Role, problem_of
-from hexdsl.passes.serve.rules import TOTALS, phase_of, written_rules
+from hexdsl.passes.serve.rules import SHAPES, SPARE, TOTALS, phase_of, written_rules
 
 BINDING = 0.02
 """A rule binds where the plan comes this near to its limit."""
@@ -53,10 +53,21 @@ class View:
 
 def views_of(plan: Plan, problem: Problem) -> tuple[View, ...]:
     """Every replica of a plan at its planned load."""
-    return tuple(view_of(plan, r, problem) for r in plan.replicas)
+    alike: dict[object, View] = {}
+    return tuple(_view(plan, r, problem, alike) for r in plan.replicas)
 
 
-def view_of(plan: Plan, replica: Replica, problem: Problem) -> View:
+def _view(plan: Plan, replica: Replica, problem: Problem, alike: dict[object, View]) -> View:
+    """A replica's view; one that is like another but for its name and its machines is priced once."""
+    stages = tuple((plan.machine(s.machine).group, s.tp, s.layers) for s in replica.stages)
+    limits = (replica.role, replica.max_batch, replica.step_tokens, replica.kv_tokens, replica.rate_req_per_s)
+    key = (stages, hops_of(plan, replica, problem), limits)
+    if key not in alike:
+        alike[key] = _priced(plan, replica, problem)
+    return replace(alike[key], replica=replica)
+
+
+def _priced(plan: Plan, replica: Replica, problem: Problem) -> View:
     """Prices a replica at its planned load: the requests that run together there, and what they see."""
     line, rate, role = pipeline_of(plan, replica, problem), replica.rate_req_per_s, replica.role
     running = 0.0
@@ -161,8 +172,11 @@ class Figures:
 
     def value(self, metric: Metric, unit: str, view: View, tp: int) -> float:
         """A metric of the whole plan, or of one replica or one of its stages where it is about those."""
-        if metric.name in ("tp", "pp"):
-            return float(tp if metric.name == "tp" else len(view.replica.stages))
+        if metric.name in SHAPES:
+            stages = view.replica.stages
+            return float({"tp": tp, "pp": len(stages), "kinds": len({s.gpu for s in stages})}[metric.name])
+        if metric.name == SPARE:
+            return 1 - self.plan.served_req_per_s / self._capacity
         if metric.name not in TOTALS:
             return float(view.latency.value(metric))
         if metric.name == "throughput":

@@ -21,7 +21,8 @@ def class_of(plan: Plan, stage: Stage, problem: Problem) -> NodeClass:
 def hops_of(plan: Plan, replica: Replica, problem: Problem) -> tuple[Link | None, ...]:
     """The links between neighbouring stages; None where two machines have no way to each other."""
     pairs = zip(replica.stages, replica.stages[1:], strict=False)
-    return tuple(_hop(plan, a, b, problem) for a, b in pairs)
+    ends = (plan.machine(s.machine).group for s in (replica.stages[0], replica.stages[-1]))
+    return problem.network.with_return(tuple(_hop(plan, a, b, problem) for a, b in pairs), *ends)
 
 
 def _hop(plan: Plan, left: Stage, right: Stage, problem: Problem) -> Link | None:

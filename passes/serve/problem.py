@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -67,6 +67,7 @@ class NodeClass:
     usd_per_h: float | None
     watts: float | None
     degrees: tuple[int, ...]
+    region: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,12 @@ class Problem:
     def phased(self) -> bool:
         """Whether the phases may lie on different replicas: where the spec names them."""
         return bool(self.serve.phase or self.serve.edges)
+
+    def may_do(self, role: Role, classes: Iterable[int]) -> bool:
+        """Whether a replica on machines of these classes may do the phases of a role, as `on` of a phase says."""
+        bound = [set(p.on) for p in self.serve.phase if p.on and role in (p.name, "both")]
+        places = [{self.classes[c].name, self.classes[c].region} for c in classes]
+        return all(place & where for place in places for where in bound)
 
     @property
     def output(self) -> float:
@@ -174,6 +181,7 @@ def _class(group: Nodes, serve: Serve, arch: Arch) -> NodeClass:
         usd_per_h=None if price is None else price * 3600,
         watts=group.gpus.gpu.power,
         degrees=tp_degrees(arch, group.gpus.count),
+        region=group.region,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,8 @@ class Question:
     aims: tuple[Aim, ...]
     unplaceable: tuple[Unplaceable, ...] = ()
     kept: tuple[Kept, ...] = ()
+    conditions: tuple[Callable[[Programme], None], ...] = ()
+    """What must hold besides the rules: each adds its constraints to a programme."""
 
     @property
     def serve_all(self) -> bool:
@@ -76,6 +78,8 @@ class Question:
             made.require(total)
         for kept in self.kept:
             self._keep(made, kept)
+        for condition in self.conditions:
+            condition(made)
         return made
 
     def _keep(self, made: Programme, kept: Kept) -> None:

@@ -10,7 +10,7 @@ Every plan gives a solution of it.  Other rules are left out, which can only mak
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from hexdsl.passes.serve.fluid import Bar, Builder, Fluid
 from hexdsl.passes.serve.limits import limit_of
 from hexdsl.passes.serve.metrics import is_tail, length_at
 from hexdsl.passes.serve.points import Pricer
-from hexdsl.passes.serve.problem import Problem
+from hexdsl.passes.serve.problem import NodeClass, Problem
 from hexdsl.passes.serve.rules import Linear, Rules, phase_of
 from hexdsl.solve import (
     ConcreteModel,
@@ -44,9 +44,9 @@ LIMITS = Limits(max_nodes=20, rel_gap=1e-3, time_s=20)
 
 @dataclass(frozen=True)
 class _Totals:
-    """A programme's totals: GPUs in use by class, requests/s that are possible and that are served, replicas."""
+    """A programme's totals: GPUs in use (by the first of classes that are alike), requests/s, replicas."""
 
-    used: tuple[Any, ...]
+    used: dict[int, Any]
     rate: Any
     goodput: Any
     replicas: Any
@@ -62,8 +62,6 @@ def totals_bound(
     totals = _totals(model, problem, pricer, rules)
     model.rules.add(totals.goodput <= totals.rate)
     model.rules.add(totals.replicas >= 1)
-    for used, cls in zip(totals.used, problem.classes, strict=True):
-        model.rules.add(used <= cls.count * cls.size)
     if problem.arrivals is not None:
         model.rules.add(totals.goodput <= problem.arrivals)
         if serve_all:
@@ -84,7 +82,9 @@ def _totals(model: Any, problem: Problem, pricer: Pricer, rules: Rules) -> _Tota
         then = build.decoding("decode", False, [b for b, phase in bars if phase != "prefill"])
         model.rules.add(first.rate == then.rate)
         roles, rate = [both, first, then], both.rate + first.rate
-    used = tuple(quicksum(g for role in roles for g in role.gpus[c]) for c in range(len(problem.classes)))
+    used = {c: quicksum(g for role in roles for g in role.gpus[c]) for c in build.fluid.alike}
+    for c, members in build.fluid.alike.items():
+        model.rules.add(used[c] <= sum(problem.classes[m].count * problem.classes[m].size for m in members))
     return _Totals(used, rate, model.goodput, quicksum(r for role in roles for r in role.replicas))
 
 
@@ -115,12 +115,16 @@ def _stages(problem: Problem, pricer: Pricer) -> Iterator[Any]:
 
 
 def _expression(totals: _Totals, problem: Problem, form: Linear) -> Any:
-    per = {"cost": lambda c: (c.usd_per_h or 0.0) / HOUR, "energy": lambda c: c.watts or 0.0, "devices": lambda c: 1.0}
+    per: dict[str, Callable[[NodeClass], float]] = {
+        "cost": lambda c: (c.usd_per_h or 0.0) / HOUR,
+        "energy": lambda c: c.watts or 0.0,
+        "devices": lambda c: 1.0,
+    }
     terms: list[Any] = [form.constant]
     for name, weight in sorted(form.weights.items()):
         if name in per:
-            each = zip(totals.used, problem.classes, strict=True)
-            terms.append(weight * quicksum(per[name](cls) * used for used, cls in each))
+            each = totals.used.items()
+            terms.append(weight * quicksum(per[name](problem.classes[c]) * used for c, used in each))
         elif name == "replicas":
             terms.append(weight * totals.replicas)
         else:

@@ -27,7 +27,11 @@ from hexdsl.ir.spec.serve import Serve
 from hexdsl.passes.serve.layers import Bools, Floats
 from hexdsl.passes.serve.metrics import LATENCIES
 
-SHAPES = ("tp", "pp")
+SHAPES = ("tp", "pp", "kinds")
+
+SPARE = "spare"
+"""The share of the capacity that served requests leave free: linear where a number limits it."""
+
 TOTALS = ("cost", "devices", "replicas", "goodput", "throughput", "energy")
 WHOLE = ("devices", "replicas")
 """Totals that are whole numbers: `devices < 8` means at most 7."""
@@ -177,13 +181,21 @@ def _totals(rule: Rule) -> tuple[Total, ...]:
     if isinstance(expr, Logic) and expr.op == "and":
         return tuple(replace(t, rule=rule) for arg in expr.args for t in _totals(rule.with_(expr=arg)))
     if isinstance(expr, Compare) and expr.op != "!=":
-        linear = _linear(expr.left, rule).plus(_linear(expr.right, rule), -1.0)
+        linear = _spare(expr) or _linear(expr.left, rule).plus(_linear(expr.right, rule), -1.0)
         return (Total(rule, _strict(linear, expr.op), _loose(expr.op)),)
     if isinstance(expr, Among) and expr.low is not None and expr.high is not None:
         left = _linear(expr.left, rule)
         low, high = left.plus(_linear(expr.low, rule), -1.0), left.plus(_linear(expr.high, rule), -1.0)
         return (Total(rule, low, ">="), Total(rule, high, "<="))
     raise unplanned(rule)
+
+
+def _spare(expr: Compare) -> Linear | None:
+    """`spare op s` as `(1 - s) throughput - goodput op 0`, both in requests; None for other rules."""
+    for metric, limit, sign in ((expr.left, expr.right, 1.0), (expr.right, expr.left, -1.0)):
+        if isinstance(metric, Metric) and metric.name == SPARE and isinstance(limit, Number):
+            return Linear({"throughput": sign * (1 - limit.value), "goodput": -sign}, requests=True)
+    return None
 
 
 def _loose(op: str) -> Literal["<=", ">=", "=="]:
@@ -224,8 +236,8 @@ def _linear(expr: Expr, rule: Rule | Objective) -> Linear:
 def unplanned(rule: Rule | Objective, help_: str | None = None) -> NoPlanError:
     """The refusal of a rule that is understood but not planned yet."""
     known = (
-        "planned today: rules over `tp` and `pp`; upper limits on `ttft`, `tpot`, `latency`; "
-        "and linear ones over " + ", ".join(f"`{n}`" for n in TOTALS)
+        "planned today: rules over `tp`, `pp` and `kinds`; upper limits on `ttft`, `tpot`, `latency`; "
+        "a number as limit of `spare`; and linear ones over " + ", ".join(f"`{n}`" for n in TOTALS)
     )
     message = f"`{rule.text}` is checked, but not planned yet"
     return NoPlanError([Diagnostic("P004", message, (Label(rule.span),), help_ or known)])

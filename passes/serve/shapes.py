@@ -58,7 +58,10 @@ class Shape:
         """The links between neighbouring stages, None where two machines have no way to each other."""
         pairs = zip(self.slots, self.slots[1:], strict=False)
         found = tuple(hop_of(a, b, problem) for a, b in pairs)
-        return None if None in found else found  # type: ignore[return-value]
+        if None in found:
+            return None
+        ends = (problem.classes[s.cls].name for s in (self.slots[0], self.slots[-1]))
+        return problem.network.with_return(found, *ends)  # type: ignore[return-value]
 
 
 def hop_of(left: Slot, right: Slot, problem: Problem) -> Link | None:

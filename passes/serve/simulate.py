@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -74,7 +74,7 @@ def simulated(plan: Plan, size: Size, tell: Tell = lambda *_: None) -> Plan:
     sample = sample_of(plan, 1.0 if whole else size.requests / max(_sent(plan), 1e-9))
     part = sample.plan
     lines = {v.replica.name: v.line for v in views_of(part, problem)}
-    cluster = cluster_of(part, lines, failures=size.scenario.failures, ways=ways_of(part, problem))
+    cluster = cluster_of(part, lines, ways=ways_of(part, problem))
     warm = _latency(plan).value
     metrics, taken = _named(problem), _offered(plan, problem, size.scenario) * sample.share
     runs, seen = [], []
@@ -108,6 +108,8 @@ def _one(
     plan: Plan, problem: Problem, taken: float, cluster: Cluster, size: Size, seed: int, ended: Callable[[int], None]
 ) -> Result:
     requests = _admitted(problem, taken, size, seed)
+    span = len(requests) / max(_rate(plan), 1e-9) if problem.arrivals is None else requests[-1].arrival_s
+    cluster = replace(cluster, failures=size.scenario.failures_in(seed, span))
     closed = ClosedLoop(requests, sum(r.max_batch for r in plan.replicas if r.role != "prefill"))
     return run(Watched(closed if problem.arrivals is None else Replay(requests), ended), cluster)
 

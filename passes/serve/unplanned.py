@@ -57,7 +57,7 @@ def _serve(serve: Serve) -> Iterator[Finding]:
             yield "`kv_transfer = blocking`", "the engine decides when a KV cache travels"
     if serve.think is not None:
         yield "`think`", "each request is counted as one answer"
-    if not isinstance(serve.routing, Weighted):
+    if not isinstance(serve.routing, Weighted) and serve.on.peers is None:
         yield f"`routing = {serve.routing.kind}`", "requests are shared out by weights"
     if serve.on_change != OnChange():
         yield "`on_change`", "the plan is for the machines and the load as they are written"
@@ -101,7 +101,7 @@ def _figures(part: Recorded | Empirical) -> str:
 
 
 def _cluster(cluster: Cluster) -> Iterator[Finding]:
-    if cluster.churn is not None:
+    if cluster.churn is not None and cluster.peers is None:
         yield "`churn`", "the plan is for machines that stay"
 
 

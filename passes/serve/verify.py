@@ -77,7 +77,7 @@ def _structure(plan: Plan, problem: Problem) -> Iterator[str]:
     yield from lost
     for replica in plan.replicas:
         yield from _layers(replica, problem)
-        yield from () if lost else _stages(plan, replica, problem)
+        yield from () if lost else (*_stages(plan, replica, problem), *_places(plan, replica, problem))
 
 
 def _devices(plan: Plan) -> Iterator[str]:
@@ -109,6 +109,14 @@ def _stages(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
             yield f"{replica.name}: {stage.tp} GPUs cannot share {problem.arch.heads} heads"
     if any(h is None for h in hops_of(plan, replica, problem)):
         yield f"{replica.name}: neighbouring stages have no link"
+
+
+def _places(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
+    """Replicas lie where their phases may."""
+    names = [c.name for c in problem.classes]
+    classes = {names.index(plan.machine(s.machine).group) for s in replica.stages}
+    if not problem.may_do(replica.role, classes):
+        yield f"{replica.name} lies outside of the places of its phase"
 
 
 def _memory(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:

@@ -9,6 +9,7 @@ from itertools import combinations, islice, permutations, product
 
 from hexdsl.costs.memory import budget_bytes
 from hexdsl.costs.network import transfer
+from hexdsl.passes.pool.shapes import pool_shapes
 from hexdsl.passes.serve.points import Pricer
 from hexdsl.passes.serve.problem import Problem
 from hexdsl.passes.serve.shapes import Shape, Slot, every_shape
@@ -48,8 +49,8 @@ def promising_shapes(problem: Problem, pricer: Pricer) -> tuple[Shape, ...]:
     Of each class every shape that would be looked at if it were alone, so that more machines never make a plan worse:
     all shapes of a class with few GPUs; of others the parts of one machine, and chains of equal machines.  Two and
     three machines of different classes; and for models that are too large for those, chains over as many machines as
-    it takes.  Two machines of one class in a pipeline are taken by more than half each, so that two of its parts never
-    meet on one machine.
+    it takes; over peers, the rows of `hexdsl.passes.pool.shapes`.  Two machines of one class in a pipeline are taken by
+    more than half each, so that two of its parts never meet on one machine.
     """
     segments = [_segments(problem, c) for c in range(len(problem.classes))]
     whole = [_whole(problem, c, s) for c, s in enumerate(segments)]
@@ -65,6 +66,8 @@ def promising_shapes(problem: Problem, pricer: Pricer) -> tuple[Shape, ...]:
         looked = islice(family, MOST_SHAPES * TRIED)
         shapes = (shape for chosen in looked for shape in _ordered(chosen, problem) if pricer.holds(shape))
         found.update(dict.fromkeys(islice(shapes, MOST_SHAPES)))
+    if problem.network.internet is not None:
+        found.update(dict.fromkeys(pool_shapes(problem, pricer)))
     return tuple(found)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from hexdsl.passes.pool.chains import Chain, Hop, Row, Turns, Weighted, chains_of, cheapest
+from hexdsl.ir.chains import Chain, Hop, Row, Turns, Weighted, chains_of, cheapest
 from hexdsl.passes.pool.flow import max_flow
 from hexdsl.passes.pool.kinds import Holder
 from hexdsl.passes.pool.play import Asked, Pace, Played, play

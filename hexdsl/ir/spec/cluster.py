@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Bandwidth, Bytes, Churn, Count, GpuPrice, Seconds
-from hexdsl.ir.spec.common import File, Host, Name
+from hexdsl.ir.spec.common import File, FileRef, Host, Name, file_of
 from hexdsl.ir.spec.gpu import Gpu
 
 
@@ -108,6 +108,33 @@ class FabricNode(Ir):
     host_memory: Bytes | None = Field(None, description="main memory of one machine")
 
 
+class Peer(Ir):
+    """A row of a table of peers: a machine somewhere on the internet."""
+
+    name: Host
+    gpu: str
+    gpus: Count = 1
+    up: Bandwidth
+    down: Bandwidth
+    region: Name | None = None
+    rtt: Seconds = 0.0
+
+
+class Peers(FileRef):
+    """A table of peers, as it was read: its rows, and the GPUs that they name."""
+
+    gpus: tuple[Gpu, ...] = ()
+    rows: tuple[Peer, ...] = ()
+
+
+class PeerGroup(Nodes):
+    """Equal peers as a group of machines: what each sends and takes, and its round trip to its region's network."""
+
+    up: Bandwidth
+    down: Bandwidth
+    rtt: Seconds
+
+
 class Cluster(Ir):
     """The machines, their GPUs, and the links among them."""
 
@@ -122,5 +149,7 @@ class Cluster(Ir):
     leaf: Leaf | None = Field(None, description="leaf level of a fabric")
     node: FabricNode | None = Field(None, description="the machines of a fabric")
     used: File | None = Field(None, description="inventory file that says which machines are taken")
-    peers: File | None = Field(None, description="table of peers: name, gpu, up, down, region")
+    peers: Annotated[Peers, BeforeValidator(file_of)] | None = Field(
+        None, description="table of peers: name, gpu, up, down, region, and where needed gpus, rtt"
+    )
     churn: Churn | None = Field(None, description="share of peers that leave in an hour")

@@ -38,11 +38,12 @@ class FileRef(Ir):
     sha256: str = ""
 
 
-def _file(value: Any) -> Any:
+def file_of(value: Any) -> Any:
+    """The fields of a file that is written as `file("...")` or as a string."""
     if isinstance(value, Call) and value.name == "file" and len(value.args) == 1 and not value.named:
         return {"path": value.args[0]}
     return {"path": value} if isinstance(value, str) else value
 
 
-File = Annotated[FileRef, BeforeValidator(_file)]
+File = Annotated[FileRef, BeforeValidator(file_of)]
 """`file("peers.csv")`, or just the string."""

@@ -49,6 +49,8 @@ SERVE = (
     ENERGY_,
     DEVICES,
     _decision("replicas", "copies of the model"),
+    _decision("kinds", "kinds of GPU within a replica"),
+    _metric("spare", SHARE, "share of the capacity that the served requests leave free"),
     TP,
     PP,
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from hexdsl.ir.base import Ir
 from hexdsl.ir.quantity import Count, Share, Tokens
 from hexdsl.ir.spec.cluster import Cluster
+from hexdsl.ir.spec.common import Name
 from hexdsl.ir.spec.metrics import SERVE
 from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.rule import MetricInfo, Objective, Rule
@@ -18,6 +19,13 @@ from hexdsl.ir.spec.workload import Workload
 from hexdsl.ir.values import choice
 
 
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Places = Annotated[tuple[Name, ...], BeforeValidator(_several)]
+
+
 class Phase(Ir):
     """`phase prefill` or `phase decode`: rules for the GPUs that do one half of the work."""
 
@@ -25,6 +33,7 @@ class Phase(Ir):
 
     name: Literal["prefill", "decode"]
     parallel: Literal["auto"] = Field("auto", description="how the phase is split over GPUs")
+    on: Places = Field((), description="groups of machines, or regions, to which the phase is bound")
     rules: tuple[Rule, ...] = Field((), description="rules such as `tp in [1, 2, 4]`")
 
 

@@ -26,6 +26,18 @@ def engine_config(plan: Plan, target: Target, place: Place, weights: str) -> Fil
         "role": replica.role,
         "model": {"name": model.name, "path": weights, "dtype": dtypes[replica.stages[0].gpu]},
         "stages": _stages(replica),
+        **pool_and_limits(plan, target, replica),
+        "device": place.device,
+        "host": place.host,
+        "port": place.port,
+        "kernels": [],
+    }
+    return File(path=place.config, text=json.dumps(config, indent=2) + "\n")
+
+
+def pool_and_limits(plan: Plan, target: Target, replica: Replica) -> dict[str, Any]:
+    """The KV pool of a replica, and how many requests and tokens it takes at once."""
+    return {
         "kv": {"block_tokens": BLOCK_TOKENS, "blocks": kv_blocks(replica.kv_tokens, plan.context)},
         "limits": {
             "max_batch": replica.max_batch,
@@ -33,12 +45,7 @@ def engine_config(plan: Plan, target: Target, place: Place, weights: str) -> Fil
             "max_queue": target.max_queue,
             "prefill_chunk_tokens": max(replica.step_tokens, replica.max_batch),
         },
-        "device": place.device,
-        "host": place.host,
-        "port": place.port,
-        "kernels": [],
     }
-    return File(path=place.config, text=json.dumps(config, indent=2) + "\n")
 
 
 def kv_blocks(tokens: int, context: int) -> int:

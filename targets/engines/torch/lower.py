@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hexdsl.ir.launch import Check, Launch, Port, Process, Ready
+from hexdsl.ir.launch import Check, File, Launch, Port, Process, Ready
 from hexdsl.ir.plan import Device, Handover, Plan, Replica, Stage
 from hexdsl.ir.spec.model import Model
 from hexdsl.ir.spec.target import Target
 from hexdsl.targets.devices import gpu_kinds, is_cpu, layers_of, machines_in_use
+from hexdsl.targets.engines.torch.chains import chain_router, peer_config, peer_process, peers_of
 from hexdsl.targets.engines.torch.config import engine_config
 from hexdsl.targets.engines.torch.place import Place, places_of, served
 from hexdsl.targets.service import endpoint, loading_s, reasons_of, router_config, router_process, weights_check
@@ -23,19 +24,34 @@ PLAIN_BITS = 16
 def lower(plan: Plan, target: Target, folder: Path) -> Launch:
     """The process table of a serve plan.  `folder` is the spec's, absolute; `~` in paths is left to the worker."""
     weights = weights_path(served(plan), folder)
-    places = places_of(plan, target)
-    ranks = tuple(process for place in places for process in _ranks(plan, target, place))
-    configs = tuple(engine_config(plan, target, place, weights) for place in places)
+    ranks, files = (_peers if plan.chains else _replicas)(plan, target, weights)
     return Launch(
         name=plan.name,
         engine=target.name,
         launcher=target.launcher.kind,
         endpoint=endpoint(target),
         processes=(*ranks, router_process(plan, target, [rank.name for rank in ranks if rank.ready])),
-        files=(*configs, router_config(plan, target, places, protocol="hexc")),
+        files=files,
         checks=tuple(_checks(plan, weights)),
         reasons=reasons_of(plan),
     )
+
+
+Parts = tuple[tuple[Process, ...], tuple[File, ...]]
+"""The processes that hold the model, and the config files, the router's last."""
+
+
+def _replicas(plan: Plan, target: Target, weights: str) -> Parts:
+    places = places_of(plan, target)
+    ranks = tuple(process for place in places for process in _ranks(plan, target, place))
+    configs = tuple(engine_config(plan, target, place, weights) for place in places)
+    return ranks, (*configs, router_config(plan, target, places, protocol="hexc"))
+
+
+def _peers(plan: Plan, target: Target, weights: str) -> Parts:
+    places = peers_of(plan, target)
+    configs = tuple(peer_config(plan, target, place, weights) for place in places)
+    return tuple(peer_process(plan, target, p) for p in places), (*configs, chain_router(plan, target, places))
 
 
 def weights_path(model: Model, folder: Path) -> str:

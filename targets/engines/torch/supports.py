@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from hexdsl.ir.plan import Plan, Precision, Replica
@@ -27,7 +28,9 @@ def supports(plan: Plan, target: Target) -> tuple[Reason, ...]:
     if not plan.replicas:
         return (Reason("the plan has no replicas"),)
     model = plan.workflow.model
-    return (*_model(model), *_replicas(plan, model), *_phases(plan), *_words(model, target), *_ports(plan, target))
+    chains = _chains(plan) if plan.chains else ()
+    own = (*_model(model), *_replicas(plan, model), *chains, *_phases(plan))
+    return (*own, *_words(model, target), *_ports(plan, target))
 
 
 def _model(model: Model) -> Iterator[Reason]:
@@ -78,6 +81,23 @@ def _tensor_parallel(replica: Replica, model: Model) -> Iterator[Reason]:
             yield Reason(f"{tp} GPUs of replica `{replica.name}` cannot share {sizes} evenly", "add a rule on `tp`")
 
 
+def _chains(plan: Plan) -> Iterator[Reason]:
+    """Peers of chains have one GPU and one stage each, and speak one number format."""
+    stages = [stage for replica in plan.replicas for stage in replica.stages]
+    wide = next((s for s in stages if s.tp > 1), None)
+    if wide is not None:
+        help_ = "write `routing = weighted`, or peers with one GPU each"
+        yield Reason(f"a peer of a chain has one GPU, and {wide.machine} shares its layers among {wide.tp}", help_)
+    machines = Counter(s.machine for s in stages)
+    twice = next((m for m, n in machines.items() if n > 1), None)
+    if twice is not None:
+        yield Reason(f"a peer of a chain holds one stage, and {twice} holds {machines[twice]}")
+    formats = {p.gpu: p.weights for p in plan.precision}
+    used = sorted({formats[s.gpu] for s in stages})
+    if len(used) > 1:
+        yield Reason(f"peers of a chain speak one number format, and the plan has {' and '.join(used)}")
+
+
 def _phases(plan: Plan) -> Iterator[Reason]:
     """A prompt that was prefilled needs somewhere to go, and the other way round."""
     roles = {replica.name: replica.role for replica in plan.replicas}
@@ -99,6 +119,7 @@ def _words(model: Model, target: Target) -> Iterator[Reason]:
 
 
 def _ports(plan: Plan, target: Target) -> Iterator[Reason]:
-    last = target.ports + 2 * len(plan.replicas)
+    parts = sum(len(r.stages) for r in plan.replicas) if plan.chains else len(plan.replicas)
+    last = target.ports + 2 * parts
     if last > LAST_PORT:
         yield Reason(f"it needs the ports {target.ports} to {last}, and there are {LAST_PORT}", "lower `ports`")
