@@ -35,7 +35,7 @@ def parser(command: str = "") -> Parser:
     top.add_argument("--version", action="version", version=f"hexc {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     about_specs = (_check, _plan, _compile, _run, _explain, _diff, _graph, _report)
-    every = (*about_specs, _simulate, _estimate, _calibrate, _profile, _fmt, _schema, _reference)
+    every = (*about_specs, _simulate, _replan, _estimate, _calibrate, _profile, _fmt, _schema, _reference)
     named = tuple(add for add in every if add.__name__ == f"_{command}")
     for add in named or every:
         add(commands)
@@ -85,6 +85,10 @@ def _plan(commands: Commands) -> None:
     command = _command(commands, "plan", "plan a spec and print who does what, why, and what it comes to")
     command.add_argument("spec")
     command.add_argument("--save", metavar="FILE", help="write plan.json to a file")
+    about = "instead of one plan, those of which none is better in cost, throughput and latency"
+    command.add_argument("--pareto", action="store_true", help=about)
+    command.add_argument("--points", type=int, metavar="N", help="plans that `--pareto` looks for (default 10)")
+    command.add_argument("--html", metavar="FILE", help="write the page of the `--pareto` plans")
     _spec_options(command)
     _pass_options(command)
 
@@ -102,6 +106,21 @@ def _compile(commands: Commands) -> None:
 def _run(commands: Commands) -> None:
     command = _command(commands, "run", "launch a bundle and keep it running until it is stopped")
     command.add_argument("bundle", metavar="DIR")
+
+
+def _replan(commands: Commands) -> None:
+    command = _command(commands, "replan", "plan anew for a deployment that runs, without moving any weights")
+    command.add_argument("plan", metavar="PLAN|DIR", help="plan.json, or the folder of the bundle that runs")
+    about = "a machine, host or replica that is gone; may be repeated"
+    command.add_argument("--lost", action="append", default=[], metavar="NAME", help=about)
+    command.add_argument("--rate", metavar="2x|30req/s", help="the load from now on")
+    about = "more machines of a `nodes` block, by number, or by host where it names hosts; may be repeated"
+    command.add_argument("--added", action="append", default=[], metavar="GROUP=N", help=about)
+    command.add_argument("--full", action="store_true", help="also plan from nothing, and say whether that pays")
+    command.add_argument("--window", default="300s", metavar="TIME", help="time over which it must pay (default 300s)")
+    command.add_argument("--disk", default="1GB/s", metavar="RATE", help="how quickly a machine loads (default 1GB/s)")
+    command.add_argument("-o", "--out", metavar="DIR", help="write the change of the running bundle to a folder")
+    command.add_argument("--force", action="store_true", help="replace an earlier change in DIR")
 
 
 def _explain(commands: Commands) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hexdsl.ir.diagnostic import Diagnostic, NoPlanError, UsageError
-from hexdsl.ir.plan import Plan
+from hexdsl.ir.front import Front
+from hexdsl.ir.plan import Margin, Plan
 from hexdsl.ir.spec import Spec, Workflow
+from hexdsl.ir.spec.serve import Serve
 from hexdsl.ir.values import suggestion
 from hexdsl.passes.base import After, Pass, run_passes
 from hexdsl.passes.inventory import inventory
 from hexdsl.passes.pool.chains import chains
 from hexdsl.passes.precision import precision
+from hexdsl.passes.serve.front import front
 from hexdsl.passes.serve.groups import groups
 from hexdsl.passes.serve.margins import held_by_simulation
 from hexdsl.passes.serve.predict import predict
@@ -42,14 +47,37 @@ def plan_spec(spec: Spec, workflow: str | None, after: After) -> Plan:
 
     Raises NoPlanError (P001 to P014) or UsageError (P005).
     """
+    return plan_from(start(spec, choose(spec, workflow)), after)
+
+
+def plan_from(first: Plan, after: After) -> Plan:
+    """What an empty plan grows into.  Raises NoPlanError (P001 to P014)."""
+    passes = passes_of(first.workflow)
+    return held_by_simulation(lambda margins: run_passes(passes, first.with_(margins=margins), after))
+
+
+def plan_front(spec: Spec, workflow: str | None, points: int, after: After, tell: Callable[[str], None]) -> Front:
+    """The frontier of cost, throughput and latency of a `serve` workflow, from about so many plans.
+
+    Raises NoPlanError or UsageError (P005).
+    """
     chosen = choose(spec, workflow)
-    passes = PIPELINES.get(kind_of(chosen))
+    passes = [p for p in passes_of(chosen) if p.run is not simulate]
+
+    def planner(changed: Serve, margins: tuple[Margin, ...]) -> Plan:
+        return run_passes(passes, start(spec, changed).with_(margins=margins), after)
+
+    return front(start(spec, chosen), planner, points, tell)
+
+
+def passes_of(workflow: Workflow) -> tuple[Pass, ...]:
+    """The passes of a workflow, in order.  Raises NoPlanError (P003) where its kind is not planned yet."""
+    passes = PIPELINES.get(kind_of(workflow))
     if passes is None:
         planned = ", ".join(f"`{k}`" for k in PIPELINES)
-        message = f"`{kind_of(chosen)}` workflows are checked, but not planned yet (`{chosen.name}`)"
+        message = f"`{kind_of(workflow)}` workflows are checked, but not planned yet (`{workflow.name}`)"
         raise NoPlanError([Diagnostic("P003", message, (), f"planned today: {planned}")])
-    first = start(spec, chosen)
-    return held_by_simulation(lambda margins: run_passes(passes, first.with_(margins=margins), after))
+    return passes
 
 
 def start(spec: Spec, workflow: Workflow) -> Plan:

@@ -39,7 +39,7 @@ def inventory(plan: Plan) -> Plan:
     if (gpus := sum(g.count * g.gpus.count for g in groups_of(cluster))) > MOST_GPUS:
         message = f"cluster `{cluster.name}` has {gpus:,} GPUs; up to {MOST_GPUS:,} are planned"
         raise NoPlanError([Diagnostic("P008", message, (), "plan a part of it")])
-    machines = tuple(machines_of(cluster))
+    machines = machines_left(plan)
     if not machines:
         raise NoPlanError([Diagnostic("P002", f"cluster `{cluster.name}` has no machines")])
     if (twice := next((n for n, k in Counter(m.id for m in machines).items() if k > 1), None)) is not None:
@@ -47,6 +47,12 @@ def inventory(plan: Plan) -> Plan:
         raise NoPlanError([Diagnostic("P008", message, (), "give the peer another name")])
     said = (told_apart(cluster), assumed(cluster))
     return plan.with_(machines=machines, notes=(*plan.notes, *filter(None, said)))
+
+
+def machines_left(plan: Plan) -> tuple[Machine, ...]:
+    """The machines of the spec but those that are lost."""
+    gone = set(plan.lost)
+    return tuple(m for m in machines_of(plan.workflow.on) if m.id not in gone)
 
 
 def machines_of(cluster: Cluster) -> Iterator[Machine]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from hexdsl.ir.base import Ir
 from hexdsl.ir.diagnostic import Diagnostic, UsageError
 from hexdsl.ir.launch import File, Launch
 from hexdsl.ir.plan import Plan
+from hexdsl.targets.engines.torch.change import CHANGE
 from hexdsl.targets.readme import readme
 
 VERSIONS = {
@@ -29,11 +30,19 @@ def render(
     `timings` (seconds) go to a file of their own.  `force` replaces `out` if it is a bundle.
     Raises UsageError (P010) where the folder cannot be used.
     """
-    out = Path(os.path.realpath(out))
-    _check_free(out, force)
     files = bundle_files(plan, launch)
     if timings is not None:
         files = (*files, File(path="timings.json", text=_json(timings)))
+    write_all(files, out, force, is_bundle)
+
+
+def write_all(files: tuple[File, ...], out: Path, force: bool, is_ours: Callable[[Path], bool]) -> None:
+    """Writes all of these files to the folder `out`, or none; `force` replaces a folder that `is_ours`.
+
+    Raises UsageError (P010) where the folder cannot be used.
+    """
+    out = Path(os.path.realpath(out))
+    _check_free(out, force, is_ours)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
@@ -65,7 +74,7 @@ def _version(path: Path) -> object:
     return data.get("format_version") if isinstance(data, dict) else None
 
 
-def _check_free(out: Path, force: bool) -> None:
+def _check_free(out: Path, force: bool, is_ours: Callable[[Path], bool]) -> None:
     if out == Path.cwd():
         raise _unusable("the current folder cannot be the bundle", "name a new folder, such as `-o bundle`")
     if not os.path.lexists(out):
@@ -76,11 +85,22 @@ def _check_free(out: Path, force: bool) -> None:
         empty = not any(out.iterdir())
     except OSError as error:
         raise _unusable(f"`{out}` cannot be read: {error.strerror}", "name another folder with `-o`") from None
-    if empty or (force and is_bundle(out)):
+    if empty or (force and is_ours(out)):
         return
-    if is_bundle(out):
+    if is_ours(out):
         raise _unusable(f"`{out}` holds a bundle already", "`--force` replaces it")
     raise _unusable(f"`{out}` is not empty and not a bundle of hexc", "name a new folder with `-o`")
+
+
+def is_change(folder: Path) -> bool:
+    """Whether a folder is a change of a running deployment that this version of hexc wrote."""
+    plan, change = folder / "plan.json", folder / CHANGE
+    return _version(plan) == VERSIONS["plan.json"] and change.is_file()
+
+
+def record(data: Ir) -> str:
+    """A record as a bundle's file holds it."""
+    return _record(data)
 
 
 def _write(files: tuple[File, ...], folder: Path) -> Path:

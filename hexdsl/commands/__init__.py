@@ -15,7 +15,7 @@ _HOMES = {
     "plan": "plan", "compile": "plan", "run": "plan",
     "explain": "views", "diff": "views", "graph": "views", "report": "views",
     "profile": "profile", "calibrate": "calibrate", "estimate": "estimate",
-    "simulate": "simulate",
+    "simulate": "simulate", "replan": "replan",
     "schema": "reference", "completion": "reference", "targets": "reference", "passes": "reference",
 }  # fmt: skip
 """Command to its module: a command imports only what it needs, so that `check` starts quickly."""

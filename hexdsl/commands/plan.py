@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
 
 def plan_command(args: argparse.Namespace) -> Output:
-    """Plans a spec and prints the plan."""
+    """Plans a spec and prints the plan, or the frontier of plans."""
+    from hexdsl.commands.pareto import alone, pareto_command
     from hexdsl.report.text import plan_text
 
+    alone(args)
+    if args.pareto:
+        return pareto_command(args)
     loaded = spec_of(args, args.spec)
     watch = Watch(args)
     made = planned(loaded, args, watch)

@@ -263,6 +263,7 @@ class Plan(Ir):
     workflow: Workflow
     defaults: tuple[Default, ...] = ()
     machines: tuple[Machine, ...] = ()
+    lost: tuple[str, ...] = Field((), description="machines of the spec that are gone")
     precision: tuple[Precision, ...] = ()
     context: int = Field(0, description="longest prompt and answer together, in tokens")
     margins: tuple[Margin, ...] = Field((), description="what the search kept clear of the model's figures")

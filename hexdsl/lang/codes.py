@@ -59,6 +59,7 @@ PLAN_CODES: dict[str, str] = {
     "P012": "a target cannot run this plan",
     "P013": "a plan file that cannot be read",
     "P014": "the simulation breaks a rule",
+    "P015": "a change that cannot be planned for",
 }
 
 WARNING_CODES: dict[str, str] = {

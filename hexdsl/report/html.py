@@ -43,7 +43,7 @@ class HeldBy:
 
 def plan_html(plan: Plan, answers: Answers | None = None) -> str:
     """The page about a plan, with `answers` also beside other plans.  Everything from the spec is escaped."""
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     return page.render(
         plan=plan,
         say=say,
@@ -60,7 +60,7 @@ def plan_html(plan: Plan, answers: Answers | None = None) -> str:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
     return Environment(
         loader=PackageLoader("hexdsl.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, finalize=_printable,

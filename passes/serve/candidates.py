@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,8 +144,13 @@ def priced(pricer: Pricer, named: Sequence[Metric], shapes: Mapping[Role, Sequen
     for role, some in shapes.items():
         runnable = _runnable(some, problem, role)
         points += prefill_points(pricer, runnable) if role == "prefill" else pricer.points(runnable, role)
-    options = tuple(_options(p, problem, pricer, tuple(named)) for p in points)
-    return Space(problem, pricer, tuple(named), options, problem.small)
+    return space_over(pricer, named, points, problem.small)
+
+
+def space_over(pricer: Pricer, named: Sequence[Metric], points: Iterable[Points], complete: bool) -> Space:
+    """These operating points with the latencies that are named."""
+    options = tuple(_options(p, pricer.problem, pricer, tuple(named)) for p in points)
+    return Space(pricer.problem, pricer, tuple(named), options, complete)
 
 
 def _runnable(shapes: Sequence[Shape], problem: Problem, role: Role) -> Iterator[Shape]:
@@ -215,6 +220,13 @@ def worthwhile(
         groups.setdefault((options.points.role, options.points.shape.signature), []).extend(found)
     kept = (row for rows in groups.values() for row in _front(rows, faster))
     return tuple(_candidate(space, row) for row in sorted(kept, key=lambda r: (r.option, r.row)))
+
+
+def quickest(space: Space, choice: Choice) -> tuple[Candidate | None, ...]:
+    """For each of a space's options the operating point of the highest rate that may be taken."""
+    pairs = enumerate(zip(space.options, choice.masks, strict=True))
+    found = ((i, o.points.rate, _best_row(o, mask)) for i, (o, mask) in pairs)
+    return tuple(_candidate(space, _Row(i, r[0], float(rate[r[0]]), ())) if len(r) else None for i, rate, r in found)
 
 
 FAR_OFF = 100.0

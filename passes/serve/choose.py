@@ -19,7 +19,8 @@ Constraints
     f_KK' <= k_KK' sum_(p in P_K) x_p,  f_KK' <= k_KK' sum_(p in D_K') x_p        KV caches fit on their links
     sum_p u_{p,c,s} x_p <= sum_k a_{k,s} z_{c,k}                 parts fit into machines
     sum_k z_{c,k} <= n_c                                        there are only so many machines
-    g <= lambda, or = lambda where all arrivals must be served;  sum_p x_p >= 1
+    g <= lambda, or = lambda where all arrivals must be served
+    sum_p x_p >= 1 over those that prefill, and over those that decode
     the user's linear rules over totals; x_p = 0 for candidates that break a rule over shapes or latencies
 Machines of a class are interchangeable, so that counting them instead of naming them loses no plan.  Parts of one
 replica lie on different machines; that is checked when they are placed, and combinations that cannot be are forbidden.
@@ -167,7 +168,10 @@ def programme(
     cuts = tuple(cuts_of(c.size, frozenset(s for k, s in uses if k == i)) for i, c in enumerate(problem.classes))
     made = Programme(model, problem, tuple(candidates), shares, max(rates), cuts)
     model.x = Var(range(len(candidates)), domain=NonNegativeIntegers)
-    model.some = Constraint(expr=quicksum(model.x[i] for i in model.x) >= 1)
+    halves = [[i for i, c in enumerate(candidates) if c.role in ("both", half)] for half in ("prefill", "decode")]
+    model.some = Constraint(
+        range(2), rule=lambda m, k: quicksum(m.x[i] for i in halves[k]) >= 1 if halves[k] else Constraint.Infeasible
+    )
     model.rules, model.placed = ConstraintList(), ConstraintList()
     _add_machines(made, uses)
     if any(c.role != "both" for c in candidates):

@@ -8,7 +8,7 @@ with one server.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -43,21 +43,35 @@ def _prefill(pricer: Pricer, shape: Shape) -> Points | None:
     if most.min() < 1 or most.sum() < problem.arch.layers:
         return None
     pace = _pace(pricer, shape, most[0])
-    layers = split_layers(problem.arch.layers, pace)
-    gap = float((pace.peak * layers).max())
+    layers = np.repeat(split_layers(problem.arch.layers, pace), len(LOADS), axis=0)
+    return _at_loads(pricer, shape, pace, layers, room.tokens(layers))
+
+
+def prefill_as_loaded(pricer: Pricer, shape: Shape, layers: Sequence[int], kv_tokens: int) -> Points | None:
+    """A shape with its layers where they are, at each of the loads; None where some prompts find no room."""
+    problem = pricer.problem
+    if shape.hops(problem) is None or kv_tokens < max(problem.context, HELD * problem.prompt):
+        return None
+    held = np.array(layers)
+    kept = np.tile(held, (len(LOADS), 1))
+    return _at_loads(pricer, shape, _pace(pricer, shape, held), kept, np.full(len(LOADS), kv_tokens))
+
+
+def _at_loads(pricer: Pricer, shape: Shape, pace: Pace, layers: Ints, kv_tokens: Ints) -> Points:
+    problem, hops, many = pricer.problem, shape.hops(pricer.problem), len(LOADS)
+    assert hops is not None
+    gap = float((pace.peak * layers[:1]).max())
     gap = max([gap, *(problem.prompt * pricer.stage(*shape.stages[0]).token_bytes / h.bandwidth for h in hops)])
-    many = len(LOADS)
-    kept = np.repeat(layers, many, axis=0)
     return Points(
         shape=shape,
         hops=hops,
         batches=np.full(many, HELD),
-        layers=kept,
+        layers=layers,
         tpot=np.full(many, gap),
         rate=LOADS / (gap * problem.margin("capacity", problem.kind_of(shape, "prefill"))),
-        kv_tokens=room.tokens(kept),
+        kv_tokens=kv_tokens,
         step_tokens=np.full(many, problem.engine.step_tokens),
-        most=most[0],
+        most=pace.most[0],
         role="prefill",
     )
 

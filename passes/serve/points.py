@@ -104,6 +104,8 @@ class Pricer:
     stages: dict[tuple[int, int], StageCost] = field(default_factory=dict)
     paces: dict[tuple[int, int, int, Role], tuple[Floats, Floats, Floats]] = field(default_factory=dict)
     rooms: dict[tuple[int, int, bool, bool], StageRoom] = field(default_factory=dict)
+    fine: bool = False
+    """Whether every number of running requests is tried, whatever the size of the inventory."""
 
     def points(self, shapes: Iterable[Shape], role: Role = "both") -> tuple[Points, ...]:
         """The shapes that hold the model, each at every number of running requests that fits.
@@ -140,13 +142,26 @@ class Pricer:
         tpot = together.cycle(layers)
         stop = 0
         for draft in drafts:
-            batches = self.batches[draft.fits]
-            start, stop = stop, stop + len(batches)
+            start, stop = stop, stop + int(draft.fits.sum())
             n, t = layers[start:stop], tpot[start:stop]
-            margin = self.problem.margin("capacity", self.problem.kind_of(draft.shape, role))
-            rate = batches / (self.problem.output * t * margin)
-            tokens, budget = draft.room.tokens(n), self.budget(len(draft.hops) + 1)[draft.fits].astype(np.int64)
-            yield Points(draft.shape, draft.hops, batches, n, t, rate, tokens, budget, draft.most, role)
+            yield self._priced(draft, n, t, draft.room.tokens(n), role)
+
+    def _priced(self, draft: _Draft, layers: Ints, tpot: Floats, kv_tokens: Ints, role: Role) -> Points:
+        batches = self.batches[draft.fits]
+        margin = self.problem.margin("capacity", self.problem.kind_of(draft.shape, role))
+        rate = batches / (self.problem.output * tpot * margin)
+        budget = self.budget(len(draft.hops) + 1)[draft.fits].astype(np.int64)
+        return Points(draft.shape, draft.hops, batches, layers, tpot, rate, kv_tokens, budget, draft.most, role)
+
+    def as_loaded(self, shape: Shape, layers: Sequence[int], kv_tokens: int, role: Role) -> Points | None:
+        """A shape with its layers where they are, at every number of running requests that its KV cache holds."""
+        hops, fits = shape.hops(self.problem), self.tokens <= kv_tokens
+        if hops is None or not fits.any():
+            return None
+        held = np.tile(np.array(layers), (len(self.batches), 1))
+        draft = _Draft(shape, hops, self.room(shape), held[0], fits, self._pace(shape, hops, held, fits, role))
+        some = held[fits]
+        return self._priced(draft, some, draft.pace.cycle(some), np.full(len(some), kv_tokens), role)
 
     def holds(self, shape: Shape) -> bool:
         """Whether a shape holds the model and the least KV cache."""
@@ -156,7 +171,7 @@ class Pricer:
     @cached_property
     def batches(self) -> Ints:
         """The numbers of running requests that are tried, rising to the engine's most."""
-        small, most = self.problem.small, self.problem.engine.max_batch
+        small, most = self.problem.small or self.fine, self.problem.engine.max_batch
         every, ratio = (EVERY, STEP) if small else (1, WIDE_STEP)
         found = list(range(1, min(every, most) + 1))
         while found[-1] < most:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +18,7 @@ from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.cluster import Nodes
 from hexdsl.ir.spec.serve import Serve
 from hexdsl.ir.spec.workload import Workload
-from hexdsl.passes.inventory import groups_of
+from hexdsl.passes.inventory import groups_of, machines_of
 from hexdsl.passes.serve.adapter import (
     Network,
     arch_of,
@@ -152,7 +152,7 @@ def problem_of(plan: Plan) -> Problem:
     arch = arch_of(serve.model)
     return Problem(
         serve=serve,
-        classes=tuple(_class(group, serve, arch) for group in groups_of(serve.on)),
+        classes=tuple(_class(group, serve, arch) for group in _there(plan, serve)),
         network=network_of(serve.on),
         arch=arch,
         engine=engine_of(serve),
@@ -162,6 +162,15 @@ def problem_of(plan: Plan) -> Problem:
         context=plan.context or context_of(serve),
         margins={(m.of, m.kind): m.factor for m in plan.margins},
     )
+
+
+def _there(plan: Plan, serve: Serve) -> Iterator[Nodes]:
+    """The groups of machines, with as many as are left of each."""
+    gone = Counter(m.group for m in machines_of(serve.on) if m.id in plan.lost) if plan.lost else Counter[str]()
+    for group in groups_of(serve.on):
+        left = group.count - gone[group.name]
+        if left:
+            yield group if left == group.count else group.with_(count=left, hosts=group.hosts[:left])
 
 
 def kind_named(counts: Mapping[str, int], role: Role) -> str:

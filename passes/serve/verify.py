@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hexdsl.costs.arch import tp_divides
 from hexdsl.costs.memory import Slice, free_kv_bytes, kv_token_bytes, weight_bytes
 from hexdsl.ir.plan import Plan, Replica
-from hexdsl.passes.inventory import machines_of
+from hexdsl.passes.inventory import machines_left
 from hexdsl.passes.serve.handover import kv_bytes, link_of
 from hexdsl.passes.serve.predict import Figures, View, check, views_of
 from hexdsl.passes.serve.priced import class_of, hops_of
@@ -47,8 +47,8 @@ CHECKS = (
 )
 
 
-def faults_of(plan: Plan) -> Iterator[str]:
-    """What is wrong with a plan, in words; nothing where it is sound.
+def faults_of(plan: Plan, rules: bool = True) -> Iterator[str]:
+    """What is wrong with a plan, in words; nothing where it is sound.  `rules` says that the user's must hold.
 
     Figures are only looked at where the structure is sound, since they mean nothing otherwise.
     """
@@ -62,11 +62,11 @@ def faults_of(plan: Plan) -> Iterator[str]:
     views = views_of(plan, problem)
     yield from _routes(plan, views, problem)
     yield from _cost(plan, problem)
-    yield from _rules(plan, views, problem)
+    yield from _rules(plan, views, problem) if rules else ()
 
 
 def _structure(plan: Plan, problem: Problem) -> Iterator[str]:
-    if plan.machines != tuple(machines_of(plan.workflow.on)):
+    if plan.machines != machines_left(plan):
         yield "the machines are not those of the spec"
         return
     if plan.context != context_of(problem.serve):
@@ -189,7 +189,7 @@ def _handed(plan: Plan, problem: Problem) -> Iterator[str]:
 
 def _cost(plan: Plan, problem: Problem) -> Iterator[str]:
     prices = {c.name: c.usd_per_h or 0.0 for c in problem.classes}
-    groups = {m.id: m.group for m in machines_of(plan.workflow.on)}
+    groups = {m.id: m.group for m in plan.machines}
     total = 0.0
     for replica in plan.replicas:
         cost = sum(prices[groups[s.machine]] * s.tp for s in replica.stages)

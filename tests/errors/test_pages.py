@@ -18,7 +18,7 @@ TITLES = {**SYNTAX_CODES, **MEANING_CODES, **PLAN_CODES, **WARNING_CODES}
 CONSOLE = {
     *("S090", "S091"),  # files that are no specs
     *("E003", "E004", "E031", "E140", "E141", "E142", "E143", "E144", "E145", "E160"),  # other files, command line
-    *("P006", "P008", "P010", "P011", "P012", "P013"),  # other files, output, engines, and a search that takes long
+    *("P006", "P008", "P010", "P011", "P012", "P013", "P015"),  # files, output, engines, a search that takes long
     "W001",  # a note in a plan
 }
 """Codes that one spec alone does not bring about: their pages show what a command prints."""
