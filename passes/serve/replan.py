@@ -10,14 +10,14 @@ Variables
 Constraints
     sum_r x_kr <= N_k;  d_kr >= x_kr - n_kr;  flows, load and the user's rules over totals as in `choose`
 Goals, in order: the most requests served; the fewest changes; the most requests that could be served.
-Where no choice that keeps the rules serves anyone, those about latencies are left out, then those about totals, and
-the plan says so.
+Where no choice that keeps the rules serves anyone, as few as possible are left out, those about totals before those
+about latencies, and the plan says so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hexdsl.ir.diagnostic import Diagnostic, NoPlanError
@@ -114,11 +114,27 @@ def _choose(problem: Problem, kinds: Mapping[Kind, Sequence[Replica]], now: Coun
     pairs = [(kind, p) for kind in kinds for role in roles if (p := _points(pricer, kind, role)) is not None]
     space = space_over(pricer, named, [p for _, p in pairs], complete=True)
     owners = [kind for kind, _ in pairs]
-    for kept in (rules, Rules(rules.shape, (), rules.total), Rules((), (), ())):
-        found = _solved(space, owners, kept, {k: len(v) for k, v in kinds.items()}, now)
-        if found is not None:
-            return found
+    counts = {k: len(v) for k, v in kinds.items()}
+    for some in _weaker(rules):
+        found = [f for kept in some if (f := _solved(space, owners, kept, counts, now)) is not None]
+        if found:
+            return max(found, key=lambda f: f.solutions[0].objective or 0.0)
     raise NoPlanError([Diagnostic("P001", "no replica that is left can serve", (), "plan the spec again")])
+
+
+def _weaker(rules: Rules) -> Iterator[Iterable[Rules]]:
+    """Fewer and fewer of the rules; of those that come together the one is wanted by which most is served.
+
+    A number of replicas or a cost that cannot be kept any more is no reason to let requests wait.
+    """
+    free = Rules(rules.shape, rules.point, ())
+    yield (rules,)
+    yield (rules.without(total.rule) for total in rules.total)
+    yield (free,)
+    for some in (rules, free):
+        yield (some.without(rule) for rule in some.point)
+        yield (Rules(some.shape, (), some.total),)
+    yield (Rules((), (), ()),)
 
 
 def _points(pricer: Pricer, kind: Kind, role: Role) -> Points | None:
