@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
+from functools import cache, cached_property
+from itertools import groupby, pairwise
 
 import numpy as np
 from _serving_rows import Spent, timed
+from _serving_traces import Lengths
 
 from hexdsl.api import load_text
 from hexdsl.costs.arch import Arch
@@ -16,14 +19,39 @@ from hexdsl.costs.gpu import Formats, Gpu, Link
 from hexdsl.costs.memory import Engine, Slice, max_tokens
 from hexdsl.costs.serving import Load, Pipeline, Stage, pipeline
 from hexdsl.ir.diagnostic import SpecError
-from hexdsl.ir.plan import Plan
+from hexdsl.ir.plan import Plan, Replica
+from hexdsl.ir.spec import Spec
+from hexdsl.ir.spec.serve import Serve
+from hexdsl.ir.spec.workload import Poisson
 from hexdsl.lang.resolve import Loaded
+from hexdsl.passes.base import run_passes
 from hexdsl.passes.serve.adapter import arch_of, formats_of, gpu_of, network_of
-from hexdsl.pipeline import choose, plan_spec
+from hexdsl.passes.serve.simulate import Size, simulated
+from hexdsl.pipeline import SERVE, choose, plan_spec, start
+from hexdsl.sim.from_plan import Scenario
 
 IMPORTS = 'import "std/gpus.hex"\nimport "std/models.hex"\n'
 MAX_BATCH = 1024
 """Sequences at once, for engines and for the plans of others alike."""
+
+
+PHASES = "  phase prefill {}\n  phase decode {}\n"
+"""With these lines in a `serve` block, prefill and decode may lie on different replicas."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A simulated figure: its mean over the runs, and half of its 95 % confidence interval."""
+
+    mean: float
+    half: float = 0.0
+
+    def over(self, other: Figure) -> Figure:
+        """The quotient; its half width from those of both, as if they were independent."""
+        if not self.mean or not other.mean:
+            return Figure(float("inf") if self.mean else 0.0)
+        value = self.mean / other.mean
+        return Figure(value, value * math.hypot(self.half / self.mean, other.half / other.mean))
 
 
 @dataclass(frozen=True)
@@ -34,19 +62,23 @@ class Outcome:
     why: str
     spent: Spent
 
-    @property
-    def gpus(self) -> int:
-        return 0 if self.plan is None else sum(len(m.devices) for m in self.plan.machines)
-
     def figure(self, metric: str) -> float:
         """A predicted figure of the whole; 0 without a plan."""
         found = () if self.plan is None else self.plan.predictions
         return next((float(p.value) for p in found if p.metric == metric), 0.0)
 
-    def simulated(self, metric: str) -> float:
-        """The mean of a simulated figure; nan where it was not simulated."""
-        figures = self.plan.simulation.figures if self.plan is not None and self.plan.simulation else ()
-        return next((float(f.mean) for f in figures if f.metric == metric), float("nan"))
+    def simulated(self, metric: str) -> Figure:
+        """As the planner's own simulation has it."""
+        return figure_of(self.plan, metric)
+
+    @cached_property
+    def full(self) -> Plan | None:
+        return saturated(self.plan)
+
+    @property
+    def bound(self) -> float | None:
+        """What no plan beats in the first objective."""
+        return None if self.plan is None else self.plan.certificates[0].bound
 
     @property
     def holds(self) -> bool:
@@ -58,32 +90,100 @@ class Outcome:
 
     @property
     def layout(self) -> str:
-        """Replicas by role, GPUs and degrees, such as `8 x both H100 tp1`."""
+        """Replicas by role, GPUs and degrees, such as `8 x H100 tp1`."""
         if self.plan is None:
             return self.why
-        kinds: dict[str, int] = {}
-        for r in self.plan.replicas:
-            stages = "+".join(f"{s.gpu} tp{len(s.devices)}" for s in r.stages)
-            role = getattr(r, "role", "both")
-            name = stages if role == "both" else f"{role} {stages}"
-            kinds[name] = kinds.get(name, 0) + 1
+        kinds = Counter(map(_name, self.plan.replicas))
         return ", ".join(f"{n} x {k}" for k, n in kinds.items())
 
 
+def _name(replica: Replica) -> str:
+    runs = groupby(replica.stages, key=lambda s: (s.gpu, s.tp))
+    stages = [f"{gpu} tp{tp}" + (f" pp{n}" if n > 1 else "") for (gpu, tp), some in runs for n in [len(list(some))]]
+    return " ".join((*([] if replica.role == "both" else [replica.role]), "+".join(stages)))
+
+
+def figure_of(plan: Plan | None, metric: str) -> Figure:
+    """A simulated figure; 0 without a plan, nan where it was not simulated."""
+    if plan is None:
+        return Figure(0.0)
+    found = plan.simulation.figures if plan.simulation else ()
+    return next((Figure(f.mean, (f.high - f.low) / 2) for f in found if f.metric == metric), Figure(float("nan")))
+
+
+def runs_of(plan: Plan | None, ratio: Figure | None = None) -> str:
+    """How much was simulated, and the 95 % confidence interval of a ratio."""
+    if plan is None or plan.simulation is None:
+        return ""
+    size = f"{plan.simulation.seeds} x {plan.simulation.requests} requests"
+    return size if ratio is None else f"{size}, +-{ratio.half:.2g}"
+
+
 @cache
-def planned(text: str) -> Outcome:
-    """Plans a spec, once."""
-    outcome, spent = timed(lambda: _planned(text))
+def planned(text: str, lengths: Lengths | None = None) -> Outcome:
+    """Plans a spec, once; `lengths` replaces those of its workload."""
+    outcome, spent = timed(lambda: _tried(lambda: plan_spec(spec_of(text, lengths), None, lambda *_: None)))
     return Outcome(outcome[0], outcome[1], spent)
 
 
-def _planned(text: str) -> tuple[Plan | None, str]:
+def planned_once(text: str, lengths: Lengths | None = None) -> Outcome:
+    """The plan of the first search, simulated, whether its rules hold in the simulation or not."""
+    outcome, spent = timed(lambda: _tried(lambda: _first_plan(spec_of(text, lengths))))
+    return Outcome(outcome[0], outcome[1], spent)
+
+
+def _first_plan(spec: Spec) -> Plan:
+    return run_passes(SERVE, start(spec, choose(spec, None)), lambda *_: None)
+
+
+def _tried(work: Callable[[], Plan]) -> tuple[Plan | None, str]:
     try:
-        return plan_spec(load_text(text, "case.hex").spec, None, lambda *_: None), ""
+        return work(), ""
     except SpecError as error:
         return None, "; ".join(f"{d.code}: {d.message}" for d in error.diagnostics)
     except Exception as error:  # a crash is a row of the table, not the end of it
         return None, f"crashed: {type(error).__name__}: {error}"
+
+
+def spec_of(text: str, lengths: Lengths | None = None) -> Spec:
+    """The spec of a text, with the lengths of recorded requests in its workload."""
+    spec = load_text(text, "case.hex").spec
+    if lengths is None:
+        return spec
+    serve = choose(spec, None)
+    assert isinstance(serve, Serve)
+    assert serve.workload is not None
+    workload = serve.workload.with_(prompt=lengths.prompt, output=lengths.output)
+    return spec.with_(workflows=(serve.with_(workload=workload),))
+
+
+@cache
+def evenly(text: str, lengths: Lengths | None = None) -> Plan | None:
+    """The plain way to use mixed GPUs: no replica mixes kinds, and every replica gets as many requests."""
+    made = planned(text.replace("maximize", "kinds <= 1\n  maximize"), lengths).plan
+    if made is None:
+        return None
+    shares = tuple(r.with_(weight=1 / len(made.routes)) for r in made.routes)
+    return made.with_(routes=shares)
+
+
+FULL = 1.25
+"""Arrivals over what a plan is predicted to serve, when it is to serve as many as it can."""
+
+
+def saturated(plan: Plan | None) -> Plan | None:
+    """The plan under more arrivals than it serves: its throughput is then that of requests as they are answered."""
+    return None if plan is None else at_rate(plan, FULL * plan.served_req_per_s, 4000)
+
+
+def at_rate(plan: Plan, rate: float, count: int = 2000) -> Plan:
+    """The plan under Poisson arrivals at this rate, all of which it takes on."""
+    serve = plan.workflow
+    assert isinstance(serve, Serve)
+    assert serve.workload is not None
+    loaded = serve.with_(workload=serve.workload.with_(arrivals=Poisson(rate=rate)))
+    size = Size(count, scenario=Scenario(as_planned=False))
+    return simulated(plan.with_(workflow=loaded), size)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +21,8 @@ class Spent(NamedTuple):
 class Row:
     """`met` says whether a bar is met: yes, no, or empty where the row is for information.
 
-    Bars on seconds are held against processor time: planning has one thread.
+    Bars on seconds are held against processor time: planning has one thread.  `bound` is what no plan beats, by a
+    relaxation; `gap` is how far the plan is from it.  `runs` says how much was simulated and how sure the ratio is.
     """
 
     part: str
@@ -33,19 +34,42 @@ class Row:
     judged_by: str
     spent: Spent | None = None
     met: str = ""
+    bound: float | None = None
+    runs: str = ""
+
+    @property
+    def ratio(self) -> float | str:
+        """hexc's figure over the other's, where both are numbers."""
+        numbers = isinstance(self.hexc, float) and isinstance(self.other, float) and self.other != 0
+        return self.hexc / self.other if numbers else ""  # type: ignore[operator]
+
+    @property
+    def gap(self) -> str:
+        known = self.bound is not None and self.bound > 0 and isinstance(self.hexc, float)
+        return f"{1 - self.hexc / self.bound:.1%}" if known else ""  # type: ignore[operator]
 
     def plain(self) -> dict[str, Any]:
-        texts = {k: _short(getattr(self, k)) for k in HEADER if k in self.__dataclass_fields__}
+        found = {k: _short(getattr(self, k)) for k in HEADER if k not in ("wall_s", "cpu_s")}
         wall, cpu = self.spent or ("", "")
-        found = texts | {"wall_s": _short(wall), "cpu_s": _short(cpu)}
+        found |= {"bound": "" if self.bound is None else _short(self.bound), "wall_s": _time(wall), "cpu_s": _time(cpu)}
         return {k: found[k] for k in HEADER}
 
 
-HEADER = ("part", "case", "figure", "hexc", "other", "whose", "judged_by", "wall_s", "cpu_s", "met")
+HEADER = (
+    "part", "case", "figure", "hexc", "other", "whose", "ratio", "met", "wall_s", "cpu_s", "bound", "gap", "runs",
+    "judged_by",
+)  # fmt: skip
+
+Job = Callable[[], list[Row]]
+"""Rows that can be made in a process of their own, in any order."""
 
 
 def _short(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _time(value: float | str) -> float | str:
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def bar(met: bool) -> str:
@@ -57,3 +81,8 @@ def timed(work: Callable[[], Found]) -> tuple[Found, Spent]:
     begun, used = time.perf_counter(), time.process_time()
     found = work()
     return found, Spent(time.perf_counter() - begun, time.process_time() - used)
+
+
+def listed(rows: Callable[..., Iterator[Row]], *args: Any) -> list[Row]:
+    """All rows of a generator: what a `Job` runs."""
+    return list(rows(*args))

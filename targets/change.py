@@ -73,7 +73,8 @@ def _launch(made: Replan, target: Target, folder: Path, port: int) -> Launch | N
     launch = engine(target.name).lower(part, target.with_(ports=port), folder)
     processes = tuple(p for p in launch.processes if p.role != "router")
     files = tuple(f for f in launch.files if f.path != ROUTER)
-    return launch.with_(processes=processes, files=files)
+    ready = ", ".join(p.ready.url.removesuffix("/health") for p in processes if p.ready is not None)
+    return launch.with_(processes=processes, files=files, endpoint=ready)
 
 
 def _addresses(made: Replan, launch: Launch) -> dict[str, str]:
@@ -105,6 +106,8 @@ def _readme(made: Replan, launch: Launch | None) -> Iterator[str]:
         step += 1
     yield f"{step}. On the router's machine, with the deployment's `HEXC_API_KEY` if it has one: `bash apply.sh`. It"
     yield "   waits for new replicas, changes the router's routes, and ends with 0 when every replica is in its phase."
+    yield ""
+    yield "From now on this folder is the deployment: `hexc replan` takes it in place of the bundle's."
     yield ""
     yield "Replicas that are lost or idle get no more requests; their processes may be stopped after that."
 

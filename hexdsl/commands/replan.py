@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from hexdsl.commands.base import Output
-from hexdsl.ir.diagnostic import Diagnostic, UsageError
+from hexdsl.ir.diagnostic import Diagnostic, NoPlanError, UsageError
 from hexdsl.ir.plan import Plan, Replica
 from hexdsl.ir.quantity import BANDWIDTH, RATE, SECONDS, Unit
 from hexdsl.ir.replan import Anew, Replan
@@ -32,13 +34,21 @@ def replan_command(args: argparse.Namespace) -> Output:
     made = replan(before, now, gone, new_replicas(before, now))
     args.show("phases and routes are found")
     made = made.with_(bound_req_per_s=most_served(now))
+    talk = []
     if args.full:
-        made = made.with_(anew=_anew(made, now, args))
+        try:
+            made = made.with_(anew=_anew(made, now, args))
+        except NoPlanError as error:
+            talk += [f"there is no plan from nothing: {_told(d)}" for d in error.diagnostics]
     made = made.with_(plan=simulate(made.plan))
     if args.out:
         _write(made, args)
-    talk = f"{args.out}: apply it with: bash {args.out}/apply.sh" if args.out else ""
-    return Output(data=_json(made) if args.json else replan_text(made, args.width), talk=talk)
+        talk.append(f"{args.out}: apply it with: bash {args.out}/apply.sh")
+    return Output(data=_json(made) if args.json else replan_text(made, args.width), talk="\n".join(talk))
+
+
+def _told(diagnostic: Diagnostic) -> str:
+    return f"{diagnostic.message} ({diagnostic.help})" if diagnostic.help else diagnostic.message
 
 
 def _json(made: Replan) -> str:
@@ -57,7 +67,50 @@ def _plan(path: Path) -> Plan:
             f"`{path}` serves over chains of peers",
             "its router takes in peers by itself; there is nothing to plan",
         )
-    return plan
+    return _as_it_runs(plan, plan.workflow, path) if path.is_dir() else plan
+
+
+def _as_it_runs(plan: Plan, serve: Serve, bundle: Path) -> Plan:
+    """The plan with what its bundle was made for: the engine, and the weights by their whole path.
+
+    A path in a spec starts at the spec's folder, which the bundle does not name.
+    """
+    from hexdsl.emit import target_of
+
+    engine, weights = _word(bundle / "launch.json", "engine"), _word(bundle / "config/replica-0.json", "model", "path")
+    if engine:
+        serve = serve.with_(target=(target_of(plan, engine),))
+    if weights:
+        serve = serve.with_(model=serve.model.with_(path=weights))
+    return plan.with_(workflow=serve)
+
+
+def _word(path: Path, *keys: str) -> str | None:
+    """A text in a bundle's JSON file; None where it has none."""
+    data = _data(path) if path.is_file() else None
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, str) else None
+
+
+def _data(path: Path) -> Any:
+    """What a bundle's JSON file holds.  Raises UsageError (P015) where it is none."""
+    from hexdsl.lang.source import read_bytes
+    from hexdsl.lang.written import NoJson, parse_json
+
+    try:
+        return parse_json(read_bytes(path, str(path), MOST_BYTES).decode())
+    except UnicodeDecodeError:
+        raise _damaged(path, "it is not UTF-8 text") from None
+    except NoJson as error:
+        raise _damaged(path, str(error)) from None
+
+
+MOST_BYTES = 200_000_000
+
+
+def _damaged(path: Path, why: str) -> UsageError:
+    return _wrong("P015", f"`{path}` is damaged: {why}", "take it from the bundle that runs, or compile the spec again")
 
 
 def _changed(before: Plan, args: argparse.Namespace) -> tuple[Plan, frozenset[str]]:
@@ -99,9 +152,10 @@ def _at_rate(serve: Serve, text: str | None) -> Serve:
         message = "`--rate` has nothing to change: the load has no arrivals"
         raise _wrong("E113", message, "write `arrivals = poisson(12req/s)` in the workload and plan again")
     factor = re.fullmatch(r"(\d+(?:\.\d+)?)x", text)
-    rate = work.arrivals.rate * float(factor[1]) if factor else _quantity(text, "--rate", RATE, "2x or 30req/s")
-    if not rate > 0:
-        raise _wrong("E113", f"`--rate {text[:40]}` leaves no load", "write `--rate 2x` or `--rate 30req/s`")
+    rate = work.arrivals.rate * float(factor[1]) if factor else _quantity(text, "--rate", RATE, "30req/s")
+    if not 0 < rate < math.inf:
+        message = f"`--rate {text[:40]}` leaves no load that can be planned for"
+        raise _wrong("E113", message, "write `--rate 2x` or `--rate 30req/s`")
     return serve.with_(workload=work.with_(arrivals=work.arrivals.with_(rate=rate)))
 
 
@@ -171,20 +225,38 @@ def _write(made: Replan, args: argparse.Namespace) -> None:
     from hexdsl.targets.service import ROUTER
 
     bundle = Path(args.plan)
-    config = bundle / ROUTER
-    if not config.is_file():
-        message = f"`{bundle}` is no bundle with a router, so that addresses are not known"
-        raise _wrong("P015", message, "name the folder of the bundle that runs")
-    router = json.loads(config.read_text(encoding="utf-8"))
-    files = change_bundle(made, router, target_of(made.plan, None), bundle)
+    router = _router(bundle / ROUTER, {m.replica for m in made.replicas if m.fate in ("goes on", "changes")})
+    files = change_bundle(made, router, target_of(made.plan, None), bundle.absolute())
     write_all(files, Path(args.out), args.force, is_change)
+
+
+def _router(config: Path, runs: Collection[str]) -> dict[str, Any]:
+    """The config of the router that runs, which knows these replicas.  Raises UsageError (P015)."""
+    if not config.is_file():
+        message = f"`{config.parent.parent}` is no bundle with a router, so that addresses are not known"
+        raise _wrong("P015", message, "name the folder of the bundle that runs")
+    router = _data(config)
+    listed = router.get("replicas") if isinstance(router, dict) else None
+    if not isinstance(listed, list) or not all(map(_is_address, listed)):
+        raise _damaged(config, "it does not list replicas with their addresses")
+    missing = sorted(set(runs) - {r["name"] for r in listed})
+    if missing:
+        message = f"`{config}` does not know `{missing[0]}`, which the plan has"
+        raise _wrong("P015", message, "name the folder of the change that was applied last")
+    return router  # type: ignore[no-any-return]
+
+
+def _is_address(listed: object) -> bool:
+    if not isinstance(listed, dict) or not isinstance(listed.get("name"), str):
+        return False
+    return re.fullmatch(r"https?://\S+:\d{1,5}", str(listed.get("url"))) is not None
 
 
 def _quantity(text: str, option: str, unit: Unit, example: str) -> float:
     try:
         found = quantity(text)
     except UnitError as error:
-        raise UsageError([Diagnostic("E112", error.message, (), error.help)]) from None
+        raise _wrong("E112", f"`{option}`: {error.message}", f"write `{option} {example}`") from error
     if found.dim not in unit.dims or not found.value > 0:
         raise _wrong("E110", f"`{option} {text[:40]}` is not {unit.words}", f"write `{option} {example}`")
     return found.value

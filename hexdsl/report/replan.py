@@ -12,6 +12,9 @@ from hexdsl.ir.replan import Anew, Moved, Replan
 from hexdsl.report import figures as say
 from hexdsl.report.text import rendered, ruled
 
+FEW = 8
+"""Names that a line lists."""
+
 MOODS = {"lost": "bold red", "starts": "green", "changes": "yellow", "idle": "dim"}
 
 
@@ -23,7 +26,9 @@ def replan_text(made: Replan, width: int | None = None, color: bool = False) -> 
 def _blocks(made: Replan) -> Iterator[RenderableType]:
     load = "" if made.arrivals_req_per_s is None else f" of {say.amount(made.arrivals_req_per_s, 'req/s')} that arrive"
     before, after = (say.amount(x, "req/s") for x in (made.served_before_req_per_s, made.served_after_req_per_s))
-    yield Text(f"{say.clean(made.plan.name)}: no replica moves or loads anything", "bold")
+    starts = [m.replica for m in made.replicas if m.fate == "starts"]
+    more = f"; {', '.join(starts[:FEW])}{' ...' * (len(starts) > FEW)} must be started" if starts else ""
+    yield Text(f"{say.clean(made.plan.name)}: no replica moves or loads anything{more}", "bold")
     yield Text(f"serves {after}{load}; {before} before")
     yield Text("\nReplicas", "bold")
     table = ruled("name", "fate", "phase", "req/s before", "req/s after", right=("req/s before", "req/s after"))

@@ -54,6 +54,8 @@ class _Chosen:
 
     programme: Programme
     solutions: tuple[Solution, ...]
+    served: float
+    """Requests/s."""
 
 
 def replan(before: Plan, now: Plan, gone: Collection[str] = (), added: Sequence[Replica] = ()) -> Replan:
@@ -118,7 +120,7 @@ def _choose(problem: Problem, kinds: Mapping[Kind, Sequence[Replica]], now: Coun
     for some in _weaker(rules):
         found = [f for kept in some if (f := _solved(space, owners, kept, counts, now)) is not None]
         if found:
-            return max(found, key=lambda f: f.solutions[0].objective or 0.0)
+            return max(found, key=lambda f: f.served)
     raise NoPlanError([Diagnostic("P001", "no replica that is left can serve", (), "plan the spec again")])
 
 
@@ -164,16 +166,17 @@ def _solved(
         members = [i for i, (k, _) in enumerate(taken) if k == kind]
         if members:
             made.add(quicksum(model.x[i] for i in members) <= count)
-    possible = made.linear(Linear({"throughput": 1.0}, requests=True)).expression
-    served = possible if space.problem.arrivals is None else made.linear(Linear({"goodput": 1.0})).expression
+    possible = made.linear(Linear({"throughput": 1.0}, requests=True))
+    served = possible if space.problem.arrivals is None else made.linear(Linear({"goodput": 1.0}))
     goals = [
-        Goal(served, maximize, "requests served"),
+        Goal(served.expression, maximize, "requests served"),
         Goal(quicksum(model.comes.values()), minimize, "changes"),
-        Goal(possible, maximize, "requests that could be served"),
+        Goal(possible.expression, maximize, "requests that could be served"),
         Goal(made.order().expression, minimize, "first in order"),
     ]
     solutions = lexicographic(model, goals)
-    return _Chosen(made, tuple(solutions)) if (solutions[0].objective or 0.0) > NOTHING else None
+    most = solutions[0].objective or 0.0
+    return _Chosen(made, tuple(solutions), most * served.scale) if most > NOTHING else None
 
 
 NOTHING = 1e-9

@@ -12,6 +12,7 @@ from hexdsl.ir.plan import Plan
 from hexdsl.ir.spec.target import Target
 from hexdsl.runtime.chain_config import PeerConfig
 from hexdsl.runtime.config import RouterConfig
+from hexdsl.targets.engines import vllm
 from hexdsl.targets.engines.torch import lower, supports
 
 SPEC = Path(__file__).parents[2] / "specs" / "pool" / "laptops.hex"
@@ -57,6 +58,10 @@ def test_a_stage_of_several_gpus_is_refused(laptops: Plan) -> None:
     wide = first.with_(stages=(stage.with_(devices=(*stage.devices, "ana:1")), *first.stages[1:]))
     reasons = supports(laptops.with_(replicas=(wide, *laptops.replicas[1:])), Target(name="torch"))
     assert any("has one GPU, and ana shares its layers among 2" in r.text for r in reasons)
+
+
+def test_vllm_has_no_chains(laptops: Plan) -> None:
+    assert any("chain of peers" in reason.text for reason in vllm.supports(laptops, Target(name="vllm")))
 
 
 def test_a_peer_with_two_stages_is_refused(laptops: Plan) -> None:

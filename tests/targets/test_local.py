@@ -106,6 +106,25 @@ def test_a_team_is_started_again_as_often_as_it_may(tmp_path: Path) -> None:
         assert gone([pid for pids in after.values() for pid in pids])
 
 
+def test_a_replica_is_spared_while_another_serves(tmp_path: Path) -> None:
+    a, b, c = free_ports(3)
+    router = process("router", c, role="router", after=("one", "two"))
+    replicas = tuple(process(name, port, group=name) for name, port in (("one", a), ("two", b)))
+    launch = Launch.model_validate(
+        {"name": "t", "engine": "e", "launcher": "local", "endpoint": "http://e", "processes": (router, *replicas)}
+    )
+    with started(launch, tmp_path) as running:
+        running.until("ready: ")
+        pids = {name: running.pids(name) for name in ("one", "two", "router")}
+        os.kill(pids["one"][0], signal.SIGKILL)
+        running.until("going on without one")
+        assert all(alive(pid) for pid in (*pids["two"], *pids["router"]))
+        assert gone(pids["one"])
+        os.kill(pids["two"][0], signal.SIGKILL)
+        assert running.ends() == 5
+        assert gone([pid for family in pids.values() for pid in family])
+
+
 def test_no_orphans_when_the_script_is_killed(tmp_path: Path) -> None:
     with started(three(), tmp_path) as running:
         running.until("ready: ")

@@ -30,9 +30,14 @@ def supports(plan: Plan, target: Target) -> tuple[Reason, ...]:
         return (Reason("the plan has no replicas"),)
     model = plan.workflow.model
     shapes = (reason for replica in plan.replicas for reason in _replica(replica, plan, model))
-    travel = (*_phases(plan), *_halves(plan, model), *_handovers(plan))
+    travel = (*_chains(plan), *_phases(plan), *_halves(plan, model), *_handovers(plan))
     return (*_model(model, plan), *_formats(plan, model), *shapes, *travel, *_words(model, target),
             *_ports(plan, target))  # fmt: skip
+
+
+def _chains(plan: Plan) -> Iterator[Reason]:
+    if plan.chains is not None:
+        yield Reason("it cannot choose a chain of peers for each request", "use `target torch`, or leave out `routing`")
 
 
 def _model(model: Model, plan: Plan) -> Iterator[Reason]:

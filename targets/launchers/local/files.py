@@ -20,8 +20,16 @@ def files(launch: Launch, target: Target) -> tuple[File, ...]:
     processes = in_order(launch.processes)
     teams = {team_of(process): process.restarts for process in processes}
     values = {"processes": processes, "teams": teams, "team_of": team_of, "command": command, "grace": GRACE_S}
+    values["spare"] = replicas(processes)
     text = render_shell(TEMPLATE, launch=launch, **values)
     return (File(path="launch.sh", text=text, executable=True),)
+
+
+def replicas(processes: Sequence[Process]) -> tuple[str, ...]:
+    """The teams behind a router: the service goes on while one of them is left."""
+    if all(p.role != "router" for p in processes):
+        return ()
+    return tuple(dict.fromkeys(team_of(p) for p in processes if p.role == "worker"))
 
 
 def in_order(processes: Sequence[Process]) -> tuple[Process, ...]:

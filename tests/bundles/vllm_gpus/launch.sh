@@ -2,7 +2,7 @@
 # Starts `assistant` on this machine: engine vllm, launcher local.
 # hexc wrote this script from plan.json; README.md says what is where.
 #
-# Ends with 0 after SIGTERM, 130 after Ctrl-C, 2 if something is missing, 5 if a process died.
+# Ends with 0 after SIGTERM, 130 after Ctrl-C, 2 if something is missing, 5 if a process died that is needed.
 # shellcheck disable=SC2016 # what came from the spec is quoted so that nothing in it expands
 set -euo pipefail
 
@@ -24,6 +24,10 @@ declare -A restarts=(  # how often a team is started again
   [replica-0]=2
   [replica-1]=2
   [router]=2
+)
+declare -A spare=(  # replicas: one may be gone for good while another of them serves
+  [replica-0]=1
+  [replica-1]=1
 )
 declare -A after=(  # who must be ready before a process starts
   [router]='replica-0 replica-1'
@@ -84,6 +88,7 @@ declare -A pids=()     # processes that run
 declare -A deadline=() # when a process that is not ready yet must be
 declare -A begun=()    # when it was started
 timer=''
+serving=0 # whether everything was ready once
 
 say() { printf 'hexc: %s\n' "$*" >&2 || true; }
 
@@ -182,15 +187,32 @@ mourn() { # mourn NAME: starts its team again, or gives up
   wait "${pids[$name]}" 2>/dev/null || code=$?
   say "$name died (exit code $code)"
   show_log "$name"
-  if ((tries == 0)); then exit 5; fi
+  if ((tries == 0)); then
+    lose "$its"
+    return
+  fi
   restarts[$its]=$((tries - 1))
   say "starting $its again; restarts left after this: $((tries - 1))"
   local -a members=()
-  for member in "${order[@]}"; do
-    if [[ ${team[$member]} == "$its" && -n ${pids[$member]:-} ]]; then members+=("$member"); fi
-  done
+  members_of "$its"
   stop "${members[@]}"
   for member in "${members[@]}"; do start "$member"; done
+}
+
+members_of() { # members_of TEAM: its processes that run, in `members`
+  local member
+  for member in "${order[@]}"; do
+    if [[ ${team[$member]} == "$1" && -n ${pids[$member]:-} ]]; then members+=("$member"); fi
+  done
+}
+
+lose() { # lose TEAM: goes on without a replica where another one serves, else ends
+  local -a members=()
+  if ((serving == 0)) || [[ -z ${spare[$1]:-} ]] || ((${#spare[@]} < 2)); then exit 5; fi
+  unset "spare[$1]"
+  members_of "$1"
+  stop "${members[@]}"
+  say "going on without $1; \`hexc replan\` finds the best routes for what is left"
 }
 
 ask() { # ask NAME: whether it is ready by now
@@ -201,7 +223,7 @@ ask() { # ask NAME: whether it is ready by now
   elif ((SECONDS > ${deadline[$name]})); then
     say "$name was not ready within ${patience[$name]} s (${url[$name]})"
     show_log "$name"
-    exit 5
+    lose "${team[$name]}"
   fi
 }
 
@@ -252,6 +274,7 @@ main() {
     if [[ -z ${pids[$name]:-} ]]; then start "$name"; fi
   done
   for name in "${order[@]}"; do until_ready "$name"; done
+  serving=1
   say "logs are in $PWD/logs; Ctrl-C stops everything"
   echo 'ready: http://127.0.0.1:18100' >&2
   while true; do watch; done

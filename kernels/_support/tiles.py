@@ -1,0 +1,52 @@
+"""Tiles by kernel and architecture, as data: nothing is measured while a model runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One configuration: rows (queries times heads of a group) by columns (keys), warps and pipeline stages.
+
+    It is for the architecture `arch` and newer, head dimensions up to `head_dim`, elements up to `width` bytes.
+    """
+
+    arch: int
+    head_dim: int
+    width: int
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+
+
+Table = Mapping[str, Sequence[Tile]]
+_FORCED: ContextVar[Mapping[str, Tile] | None] = ContextVar("forced", default=None)
+
+
+def tile_for(table: Table, kernel: str, arch: int, head_dim: int, width: int) -> Tile:
+    """The closest tile that covers the case: newest architecture first, then the smallest sizes that are enough.
+
+    Raises ValueError for an architecture, head dimension or element size that the table does not cover.
+    """
+    forced = (_FORCED.get() or {}).get(kernel)
+    if forced is not None:
+        return forced
+    fit = [t for t in table[kernel] if t.arch <= arch and t.head_dim >= head_dim and t.width >= width]
+    if not fit:
+        raise ValueError(f"{kernel}: no tile for sm_{arch}, head_dim {head_dim} and elements of {width} bytes")
+    return min(fit, key=lambda t: (-t.arch, t.head_dim, t.width))
+
+
+@contextlib.contextmanager
+def forced(tiles: Mapping[str, Tile]) -> Iterator[None]:
+    """Inside, the kernels that `tiles` names use its tiles: for tests and for measuring candidates."""
+    token = _FORCED.set(tiles)
+    try:
+        yield
+    finally:
+        _FORCED.reset(token)
