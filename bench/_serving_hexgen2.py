@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -29,7 +28,7 @@ from _serving_plans import (
     runs_of,
     saturated,
 )
-from _serving_rows import Job, Row, bar, listed
+from _serving_rows import Row, bar
 from _serving_traces import Lengths, classes_of
 
 from hexdsl.ir.plan import Plan
@@ -66,13 +65,8 @@ class Cell:
         return f"{self.setting} {self.model} {self.kind}"
 
 
-def jobs(data: Mapping[str, Any]) -> Iterator[Job]:
-    """The rows of every bar of Figures 6, 7 and 9."""
-    for cell in cells(data):
-        yield partial(listed, _cell_rows, cell, data)
-
-
 def cells(data: Mapping[str, Any]) -> Iterator[Cell]:
+    """The bars of Figures 6, 7 and 9."""
     lengths = classes_of(data["workloads"])
     for figure, settings in data["throughput_tokens_per_s"].items():
         if figure in MODELS:
@@ -88,7 +82,7 @@ def cells(data: Mapping[str, Any]) -> Iterator[Cell]:
             yield Cell("llama2_70b", "hetero5", kind, ours / theirs, lengths[kind])
 
 
-def _cell_rows(cell: Cell, data: Mapping[str, Any]) -> Iterator[Row]:
+def cell_rows(cell: Cell, data: Mapping[str, Any]) -> Iterator[Row]:
     text = spec(data["settings"][cell.setting]["gpus"], data, cell.model)
     home = planned(spec(data["settings"]["homogeneous"]["gpus"], data, cell.model), cell.lengths)
     mixed = planned(text, cell.lengths)

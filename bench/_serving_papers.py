@@ -36,16 +36,12 @@ JUDGE = "hexc's cost model"
 
 
 def paper_jobs(data: Mapping[str, Any]) -> Iterator[Job]:
-    """HexGen-2's plans of Table 2 and of Appendix E beside hexc's, and Table 5's times."""
+    """HexGen-2: its bars, its plans of Table 2 and of Appendix E, and Table 5's times."""
     lengths = classes_of(data["workloads"])
     if not lengths:
         return
-    for model, settings in data["table2_plans_online"].items():
-        for setting, groups in settings.items() if isinstance(settings, dict) else ():
-            for kind in lengths:
-                case = f"{setting} {model} {kind}"
-                gpus = data["settings"][setting]["gpus"]
-                yield partial(listed, _own_plan, case, gpus, data, model, groups, lengths[kind])
+    for cell in hexgen2.cells(data):
+        yield partial(listed, _bar_rows, cell, data)
     small = data["appendix_e_case"]
     yield partial(
         listed, _own_plan, "4 H100 + 4 A100 LPHD", small["gpus"], data, "llama2_70b", _small(small), lengths["LPHD"]
@@ -53,6 +49,14 @@ def paper_jobs(data: Mapping[str, Any]) -> Iterator[Job]:
     for size, minutes in data["table5_scheduler_minutes"].items():
         if size.isdigit():
             yield partial(listed, _schedule, int(size), float(minutes), data, lengths["HPHD"])
+
+
+def _bar_rows(cell: hexgen2.Cell, data: Mapping[str, Any]) -> Iterator[Row]:
+    yield from hexgen2.cell_rows(cell, data)
+    groups = data["table2_plans_online"].get(cell.model, {}).get(cell.setting)
+    if groups:
+        gpus = data["settings"][cell.setting]["gpus"]
+        yield from _own_plan(cell.name, gpus, data, cell.model, groups, cell.lengths)
 
 
 def _small(case: Mapping[str, Any]) -> list[Group]:

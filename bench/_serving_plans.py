@@ -173,7 +173,7 @@ FULL = 1.25
 
 def saturated(plan: Plan | None) -> Plan | None:
     """The plan under more arrivals than it serves: its throughput is then that of requests as they are answered."""
-    return None if plan is None else at_rate(plan, FULL * plan.served_req_per_s, 4000)
+    return None if plan is None else at_rate(plan, FULL * plan.served_req_per_s, 2400)
 
 
 def at_rate(plan: Plan, rate: float, count: int = 2000) -> Plan:

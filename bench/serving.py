@@ -7,7 +7,7 @@ d ThunderServe's · e planning cases of aiconfigurator · f sizes and seeds, and
 input.  A case is a JSON file in the form of helix24.json, aic_cases.json or hexgen2.json, or `{"parallax": [...]}`
 (`_serving_pools.case_rows`).  Without --case the files under $HEXC_DATA are used.  Each row names who judged its
 figures; `ratio` is hexc's figure over the other's; a bar that is not met is a `no`.  Parts run as processes of their
-own, as many at a time as there are processors.
+own, as many at a time as there are processors; rows go to stderr as they come.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ def jobs_of(path: Path) -> Iterator[Job]:
     elif "cases" in data:
         yield from peers.jobs(data, path.with_name("aic_agg_pareto.csv"))
     elif "settings" in data:
-        yield from hexgen2.jobs(data)
         yield from papers.paper_jobs(data)
     elif "parallax" in data:
         yield partial(listed, pools.case_rows, data)
@@ -72,8 +71,13 @@ def jobs_in(parts: Iterable[str]) -> Iterator[Job]:
 
 def found_by(jobs: Iterable[Job]) -> list[Row]:
     """The rows of all jobs in their order, and what they come to together."""
+    found: list[Row] = []
     with ProcessPoolExecutor(os.cpu_count()) as workers:
-        found = [row for future in [workers.submit(job) for job in jobs] for row in future.result()]
+        for future in [workers.submit(job) for job in jobs]:
+            made = future.result()
+            found += made
+            for row in made:
+                print("\t".join(map(str, row.plain().values())), file=sys.stderr, flush=True)
     return [*found, *hexgen2.summary(found), *papers.thunder_summary(found)]
 
 

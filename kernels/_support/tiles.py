@@ -50,3 +50,16 @@ def forced(tiles: Mapping[str, Tile]) -> Iterator[None]:
         yield
     finally:
         _FORCED.reset(token)
+
+
+MULTIPROCESSORS: Mapping[int, int] = {80: 108, 90: 132, 100: 148}
+"""Of A100, H100 and B200: how many thread blocks a sum is split into, at least, where it can be."""
+
+
+def splits_for(blocks: int, pieces: int, arch: int, least: int = 4) -> int:
+    """Into how many parts to cut a sum of `pieces` so that `blocks` thread blocks fill the chip twice.
+
+    At most 32, and no part below `least` pieces.
+    """
+    units = MULTIPROCESSORS[max(a for a in MULTIPROCESSORS if a <= max(arch, 80))]
+    return max(1, min(32, 2 * units // max(blocks, 1), pieces // least))

@@ -22,6 +22,7 @@ EACH = {
     "report": ("report", "small.hex", "-o", "page.html"),
     "fmt": ("fmt", "small.hex"),
     "simulate": ("simulate", "small.hex", "--requests", "40", "--seeds", "1"),
+    "replan": ("replan", "nothing.json", "--rate", "2x"),
     "estimate": ("estimate", "--model", "llama8b", "--gpu", "H100"),
     "calibrate": ("calibrate", "nothing.csv"),
     "profile": ("profile", "--from", "nothing.csv"),
