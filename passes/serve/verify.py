@@ -12,7 +12,7 @@ from hexdsl.passes.inventory import machines_left
 from hexdsl.passes.serve.handover import kv_bytes, link_of
 from hexdsl.passes.serve.predict import Figures, View, check, views_of
 from hexdsl.passes.serve.priced import class_of, hops_of
-from hexdsl.passes.serve.problem import Problem, context_of, problem_of
+from hexdsl.passes.serve.problem import BLOCK, Problem, context_of, problem_of
 from hexdsl.passes.serve.rules import written_rules
 
 CLOSE = 1e-5
@@ -133,7 +133,7 @@ def _memory(plan: Plan, replica: Replica, problem: Problem) -> Iterator[str]:
             yield f"{replica.name}: {stage.machine}: capacity and buffers are not what the plan says"
     together = 1 if replica.role == "prefill" else replica.max_batch
     needed = max(problem.context, together * problem.tokens_per_request)
-    if replica.kv_tokens < needed - 1e-6:
+    if replica.kv_tokens <= needed - BLOCK:
         yield f"{replica.name}: {replica.kv_tokens} KV tokens where {needed:.0f} are needed"
 
 
