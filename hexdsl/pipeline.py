@@ -14,6 +14,7 @@ from hexdsl.passes.base import After, Pass, run_passes
 from hexdsl.passes.inventory import inventory
 from hexdsl.passes.pool.chains import chains
 from hexdsl.passes.precision import precision
+from hexdsl.passes.serve.apart import apart_or_together
 from hexdsl.passes.serve.front import front
 from hexdsl.passes.serve.groups import groups
 from hexdsl.passes.serve.margins import held_by_simulation
@@ -53,7 +54,11 @@ def plan_spec(spec: Spec, workflow: str | None, after: After) -> Plan:
 def plan_from(first: Plan, after: After) -> Plan:
     """What an empty plan grows into.  Raises NoPlanError (P001 to P014)."""
     passes = passes_of(first.workflow)
-    return held_by_simulation(lambda margins: run_passes(passes, first.with_(margins=margins), after))
+
+    def held(plan: Plan) -> Plan:
+        return held_by_simulation(lambda margins: run_passes(passes, plan.with_(margins=margins), after))
+
+    return apart_or_together(first, held)
 
 
 def plan_front(spec: Spec, workflow: str | None, points: int, after: After, tell: Callable[[str], None]) -> Front:

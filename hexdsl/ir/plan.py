@@ -9,6 +9,7 @@ from pydantic import Field
 
 from hexdsl.ir.base import Ir, Rounded
 from hexdsl.ir.spec import Default, Workflow
+from hexdsl.ir.training import Training
 
 Provenance = Literal["given", "profiled", "measured", "modelled"]
 
@@ -264,6 +265,7 @@ class Plan(Ir):
     defaults: tuple[Default, ...] = ()
     machines: tuple[Machine, ...] = ()
     lost: tuple[str, ...] = Field((), description="machines of the spec that are gone")
+    apart: bool = Field(True, description="whether phases that the spec names might lie on different replicas")
     precision: tuple[Precision, ...] = ()
     context: int = Field(0, description="longest prompt and answer together, in tokens")
     margins: tuple[Margin, ...] = Field((), description="what the search kept clear of the model's figures")
@@ -272,6 +274,7 @@ class Plan(Ir):
     handovers: tuple[Handover, ...] = Field((), description="from prefill to decode replicas, where there are any")
     chains: Chains | None = Field(None, description="where a chain of machines is chosen for each request")
     availability: Availability | None = Field(None, description="where the cluster has churn")
+    training: Training | None = Field(None, description="of a training job: how it is spread over GPUs")
     predictions: tuple[Prediction, ...] = ()
     cost_usd_per_h: Rounded = 0.0
     certificates: tuple[Certificate, ...] = ()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 from hexdsl.ir.diagnostic import Diagnostic, Label, Span, SpecError
@@ -14,6 +13,7 @@ from hexdsl.ir.spec import KINDS
 from hexdsl.ir.values import nearest, suggestion
 from hexdsl.lang import nodes
 from hexdsl.lang.shape import shape_of
+from hexdsl.lang.shipped import shipped_blocks, shipped_folder
 from hexdsl.lang.source import Source, check_regular, read_bytes, read_source
 from hexdsl.lang.syntax import parse
 
@@ -115,37 +115,6 @@ class Module:
             yield from ((f"{alias}.{name}", entry) for name, entry in module.entries.items())
 
 
-@cache
-def shipped_folder() -> Path:
-    """The folder of the shipped catalog."""
-    return Path(__file__).parents[1].joinpath("std").resolve()
-
-
-_SHIPPED_BLOCK = re.compile(r"^(?:gpu|model) (\w+)(?: : \w+)? \{", re.MULTILINE)
-
-
-def shipped_entries(module: Module) -> Iterator[Entry]:
-    """The blocks of a shipped file, which holds nothing but `gpu` and `model` blocks that begin in the first column.
-
-    A spec uses a few of its hundred blocks, so each is parsed when it is asked for.  A test parses them all.
-    """
-    text = module.source.text
-    found = list(_SHIPPED_BLOCK.finditer(text))
-    ends = [*(match.start() for match in found[1:]), len(text)]
-    for match, end in zip(found, ends, strict=True):
-        line = text.count("\n", 0, match.start()) + 1
-        span = module.source.span(line, match.start(1) - match.start() + 1, len(match[1]))
-        yield Entry(match[1], span, partial(_shipped_block, module.source, match.start(), end), module)
-
-
-def _shipped_block(source: Source, start: int, end: int) -> nodes.Block:
-    """One block of a shipped file, at the place where it stands: what comes before is blanked."""
-    before = re.sub(r"[^\n]", " ", source.text[:start])
-    (block,) = parse(Source(source.name, before + source.text[start:end])).statements
-    assert isinstance(block, nodes.Block)
-    return block
-
-
 def look_up(names: tuple[str, ...], spans: tuple[Span, ...], module: Module, report: Report) -> Entry | None:
     """The entry of `FILE.NAME`, or None and a message.  The spans are those of the parts."""
     alias, name = names
@@ -212,7 +181,8 @@ class Files:
         self.sources[source.name] = source
         module = self.modules[key] = Module(source, path)
         if path is not None and path.parent == shipped_folder():
-            module.entries.update({e.name: e for e in shipped_entries(module)})
+            blocks = shipped_blocks(source)
+            module.entries.update({name: Entry(name, span, parsed, module) for name, span, parsed in blocks})
             return module
         self.stack.append(key)
         module.statements = self._parse(source)

@@ -7,12 +7,10 @@ connected to by the first one, which so hears of a death at once.
 from __future__ import annotations
 
 import contextlib
-import hmac
 import os
 import queue
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Literal
 
@@ -20,13 +18,12 @@ from pydantic import Field
 
 from hexdsl.runtime import kv_wire
 from hexdsl.runtime.client import KEY_VARIABLE
-from hexdsl.runtime.kv_wire import Header, WireError
+from hexdsl.runtime.kv_wire import Header, Keyed
 from hexdsl.runtime.lifeline import keep_alive
+from hexdsl.runtime.listening import Listener
 from hexdsl.runtime.step import Draw
 
 BODY_BYTES = 1 << 30
-CONNECTIONS = 1024
-"""Incoming ones that may be open at once."""
 
 
 class Place(Header):
@@ -39,9 +36,8 @@ class Place(Header):
     end: int = Field(ge=1)
 
 
-class Greeting(Header):
+class Greeting(Keyed):
     sender: str
-    key: str = ""
 
 
 class Frame(Header):
@@ -139,31 +135,12 @@ class Door:
 
     def __init__(self, host: str, port: int, on_frame: OnFrame, on_gone: OnName) -> None:
         self._on_frame, self._on_gone = on_frame, on_gone
-        self._seats = threading.Semaphore(CONNECTIONS)
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        self._server = socket.create_server((host, port), family=family)
-        threading.Thread(target=self._accept, name="chain-door", daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            self._seats.acquire()
-            try:
-                connection = self._server.accept()[0]
-            except OSError:  # the other side gave up at once, or there are no descriptors left for a moment
-                self._seats.release()
-                time.sleep(0.05)
-                continue
-            threading.Thread(target=self._serve, args=(connection,), name="chain-take", daemon=True).start()
+        Listener(host, port, "chain-door", self._serve)
 
     def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection, contextlib.suppress(OSError, WireError):
-                connection.settimeout(kv_wire.PATIENCE)
-                greeting = kv_wire.receive(connection, Greeting)
-                if greeting and hmac.compare_digest(greeting.key.encode(), os.environ.get(KEY_VARIABLE, "").encode()):
-                    self._take_all(connection, greeting.sender)
-        finally:
-            self._seats.release()
+        greeting = kv_wire.receive(connection, Greeting)
+        if greeting and kv_wire.may_enter(greeting):
+            self._take_all(connection, greeting.sender)
 
     def _take_all(self, connection: socket.socket, sender: str) -> None:
         connection.settimeout(None)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -17,10 +15,8 @@ from hexdsl.runtime.kv_codec import DTYPES, bytes_of, unpack
 from hexdsl.runtime.kv_layout import Held
 from hexdsl.runtime.kv_wire import Piece, WireError, Word
 from hexdsl.runtime.lifeline import keep_alive
+from hexdsl.runtime.listening import Listener
 from hexdsl.runtime.step import Open
-
-CONNECTIONS = 256
-"""That may be open at once; others wait in the kernel's queue."""
 
 OnNotice = Callable[[str, Word, int], None]
 """Told a transfer, what happened to it, and on which rank."""
@@ -45,11 +41,7 @@ class Receiver:
         self._pools, self._held, self._on_notice = pools, held, on_notice
         self._open: dict[str, Arriving] = {}
         self._changed = threading.Condition()
-        self._seats = threading.Semaphore(CONNECTIONS)
-        family = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
-        self._server = socket.create_server((host, 0), family=family)
-        self.address: tuple[str, int] = (host, self._server.getsockname()[1])
-        threading.Thread(target=self._accept, name="kv-receive", daemon=True).start()
+        self.address = Listener(host, 0, "kv-receive", self._serve).address
 
     def open(self, move: Open) -> None:
         with self._changed:
@@ -61,30 +53,14 @@ class Receiver:
         with self._changed:
             self._open.pop(transfer, None)
 
-    def _accept(self) -> None:
-        while True:
-            self._seats.acquire()
-            try:
-                connection = self._server.accept()[0]
-            except OSError:  # the other side gave up at once, or there are no descriptors left for a moment
-                self._seats.release()
-                time.sleep(0.05)
-                continue
-            threading.Thread(target=self._serve, args=(connection,), name="kv-receive", daemon=True).start()
-
     def _serve(self, connection: socket.socket) -> None:
-        try:
-            with connection, contextlib.suppress(OSError, WireError):
-                connection.settimeout(kv_wire.PATIENCE)
-                greeting = kv_wire.receive(connection, kv_wire.Hello)
-                if greeting is None or not kv_wire.may_enter(greeting):
-                    return
-                if greeting.notice:
-                    self._on_notice(greeting.transfer, greeting.notice, greeting.rank)
-                else:
-                    self._take_all(connection, greeting.transfer)
-        finally:
-            self._seats.release()
+        greeting = kv_wire.receive(connection, kv_wire.Hello)
+        if greeting is None or not kv_wire.may_enter(greeting):
+            return
+        if greeting.notice:
+            self._on_notice(greeting.transfer, greeting.notice, greeting.rank)
+        else:
+            self._take_all(connection, greeting.transfer)
 
     def _take_all(self, connection: socket.socket, transfer: str) -> None:
         """Writes what comes.  A stream that ends before this rank has everything has broken the transfer."""

@@ -33,11 +33,16 @@ class Header(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-class Hello(Header):
+class Keyed(Header):
+    """A greeting: it proves the API key, where there is one."""
+
+    key: str = ""
+
+
+class Hello(Keyed):
     """`notice` is for rank 0: rank `rank` has everything of a transfer, or its part of it broke."""
 
     transfer: str = Field(max_length=64)
-    key: str = ""
     notice: Word | None = None
     rank: int = Field(0, ge=0)
 
@@ -61,7 +66,7 @@ def hello(transfer: str, notice: Word | None = None, rank: int = 0) -> Hello:
     return Hello(transfer=transfer, key=os.environ.get(KEY_VARIABLE, ""), notice=notice, rank=rank)
 
 
-def may_enter(greeting: Hello) -> bool:
+def may_enter(greeting: Keyed) -> bool:
     return hmac.compare_digest(greeting.key.encode(), os.environ.get(KEY_VARIABLE, "").encode())
 
 

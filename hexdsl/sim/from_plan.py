@@ -71,11 +71,9 @@ def cluster_of(
     ways: tuple[Way, ...] = (),
 ) -> Cluster:
     """The plan as a cluster.  Raises ValueError where a failure names neither a replica nor a machine that serves."""
-    size = {way.source: max(w.token_bytes for w in ways if w.source == way.source) for way in ways}
-    made = replicas_of(plan, pipelines, engine)
-    replicas = tuple(replace(r, kv_token_bytes=size.get(r.name, 0.0)) for r in made)
+    replicas = replicas_of(plan, pipelines, engine)
     links = {f"{w.source}-{w.target}": w.link for w in ways}
-    routes = tuple(Route(w.source, w.target, (f"{w.source}-{w.target}",)) for w in ways)
+    routes = tuple(Route(w.source, w.target, (f"{w.source}-{w.target}",), w.token_bytes) for w in ways)
     return Cluster(replicas, router_of(plan), links, routes, failures)
 
 

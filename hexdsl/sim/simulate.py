@@ -37,7 +37,7 @@ class Simulation:
         self.network = Network(cluster.links)
         self.records = Records()
         self.now_s = 0.0
-        self._routes = {(route.source, route.target): route.links for route in cluster.routes}
+        self._routes = {(route.source, route.target): route for route in cluster.routes}
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._count = self._due = 0
         self._live: dict[int, Job] = {}
@@ -95,8 +95,8 @@ class Simulation:
     def fetch(self, job: Job, now_s: float) -> None:
         """The decode replica has room: the KV cache travels."""
         keep, target = self._kept[job], self.replicas[job.replica]
-        links = self._routes.get((keep.replica.spec.name, target.spec.name), ())
-        size = job.computed * keep.replica.spec.kv_token_bytes
+        route = self._routes.get((keep.replica.spec.name, target.spec.name))
+        links, size = (route.links, job.computed * route.token_bytes) if route else ((), 0.0)
         if not links or size == 0:
             self._at(now_s + self.network.latency_s(links), self._fetched, job, target.epoch)
             return

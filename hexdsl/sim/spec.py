@@ -48,7 +48,7 @@ class EngineSpec:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
-    """A copy of a model.  `kv_token_bytes` is what a token's KV cache weighs when it travels.
+    """A copy of a model.
 
     A `prefill` replica hands each request over after its first token, to a `decode` one.  The replica fails when one
     of its `nodes` does.
@@ -60,7 +60,6 @@ class ReplicaSpec:
     role: Literal["both", "prefill", "decode"] = "both"
     model: str = ""
     nodes: tuple[str, ...] = ()
-    kv_token_bytes: float = 0.0
     usd_per_h: float = 0.0
 
 
@@ -86,11 +85,12 @@ class RouterSpec:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The links, by name, that the KV cache crosses from one replica to another."""
+    """The links, by name, that KV caches cross from one replica to another, and the bytes of a token on them."""
 
     source: str
     target: str
     links: tuple[str, ...]
+    token_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ def space_of(problem: Problem, named: Sequence[Metric]) -> Space:
 
 def roles_of(problem: Problem, named: Sequence[Metric]) -> tuple[Role, ...]:
     """The roles that a replica may have: one phase only where the spec names phases and no rule is about both."""
-    apart = problem.phased and not any(m.name == "latency" for m in named)
+    apart = problem.phased and problem.apart and not any(m.name == "latency" for m in named)
     return ("both", "prefill", "decode") if apart else ("both",)
 
 

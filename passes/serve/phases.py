@@ -20,8 +20,16 @@ from hexdsl.passes.serve.shapes import Shape
 LOADS = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
 """Shares of a prefill replica's capacity at which it may be run."""
 
-HELD = 8
-"""Prompts whose KV caches a prefill replica has room for: those that are computed, and those on their way."""
+HELD, HELD_PER_STAGE = 8, 4
+"""Prompts whose KV caches a prefill replica has room for: those that are computed, and those on their way.
+
+Prompts of unlike length leave bubbles between stages unless some wait: so many wait for each stage of a long pipeline.
+"""
+
+
+def held(shape: Shape) -> int:
+    """Prompts that a prefill replica of this shape has room for."""
+    return max(HELD, HELD_PER_STAGE * len(shape.stages))
 
 
 def prefill_points(pricer: Pricer, shapes: Iterable[Shape]) -> Iterator[Points]:
@@ -38,7 +46,7 @@ def _prefill(pricer: Pricer, shape: Shape) -> Points | None:
     if hops is None:
         return None
     room = pricer.room(shape)
-    tokens = np.array([np.ceil(max(problem.context, HELD * problem.prompt) / BLOCK) * BLOCK])
+    tokens = np.array([np.ceil(max(problem.context, held(shape) * problem.prompt) / BLOCK) * BLOCK])
     most = room.most(tokens)
     if most.min() < 1 or most.sum() < problem.arch.layers:
         return None
@@ -50,11 +58,11 @@ def _prefill(pricer: Pricer, shape: Shape) -> Points | None:
 def prefill_as_loaded(pricer: Pricer, shape: Shape, layers: Sequence[int], kv_tokens: int) -> Points | None:
     """A shape with its layers where they are, at each of the loads; None where some prompts find no room."""
     problem = pricer.problem
-    if shape.hops(problem) is None or kv_tokens < max(problem.context, HELD * problem.prompt):
+    if shape.hops(problem) is None or kv_tokens < max(problem.context, held(shape) * problem.prompt):
         return None
-    held = np.array(layers)
-    kept = np.tile(held, (len(LOADS), 1))
-    return _at_loads(pricer, shape, _pace(pricer, shape, held), kept, np.full(len(LOADS), kv_tokens))
+    there = np.array(layers)
+    kept = np.tile(there, (len(LOADS), 1))
+    return _at_loads(pricer, shape, _pace(pricer, shape, there), kept, np.full(len(LOADS), kv_tokens))
 
 
 def _at_loads(pricer: Pricer, shape: Shape, pace: Pace, layers: Ints, kv_tokens: Ints) -> Points:
@@ -65,7 +73,7 @@ def _at_loads(pricer: Pricer, shape: Shape, pace: Pace, layers: Ints, kv_tokens:
     return Points(
         shape=shape,
         hops=hops,
-        batches=np.full(many, HELD),
+        batches=np.full(many, held(shape)),
         layers=layers,
         tpot=np.full(many, gap),
         rate=LOADS / (gap * problem.margin("capacity", problem.kind_of(shape, "prefill"))),

@@ -84,6 +84,8 @@ class Problem:
     arrivals: float | None
     context: int
     margins: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    apart: bool = True
+    """Whether the search may put phases on different replicas; its bound is over all plans even so."""
 
     def margin(self, of: str, kind: str) -> float:
         """By how much a figure is taken to be worse than the model says: of `p95(ttft)` and the like, or `capacity`."""
@@ -161,6 +163,7 @@ def problem_of(plan: Plan) -> Problem:
         arrivals=arrivals_of(serve),
         context=plan.context or context_of(serve),
         margins={(m.of, m.kind): m.factor for m in plan.margins},
+        apart=plan.apart,
     )
 
 

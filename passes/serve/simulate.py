@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -110,8 +111,15 @@ def _one(
     requests = _admitted(problem, taken, size, seed)
     span = len(requests) / max(_rate(plan), 1e-9) if problem.arrivals is None else requests[-1].arrival_s
     cluster = replace(cluster, failures=size.scenario.failures_in(seed, span))
-    closed = ClosedLoop(requests, sum(r.max_batch for r in plan.replicas if r.role != "prefill"))
+    closed = ClosedLoop(requests, _clients(plan))
     return run(Watched(closed if problem.arrivals is None else Replay(requests), ended), cluster)
+
+
+def _clients(plan: Plan) -> int:
+    """Clients of a closed loop: a seat each; where one phase is done elsewhere no more than its load keeps busy."""
+    seats = sum(r.max_batch for r in plan.replicas if r.role != "prefill")
+    busy = _rate(plan) * _latency(plan).value if plan.handovers else math.inf
+    return max(1, math.ceil(min(seats, busy)))
 
 
 def _admitted(problem: Problem, taken: float, size: Size, seed: int) -> tuple[Request, ...]:
@@ -163,10 +171,13 @@ def _figures(
 
 
 def _counted(result: Result, problem: Problem, warm: float) -> Bools:
-    """The requests that arrived neither in the first nor in the last `warm` seconds, or all if few."""
+    """The requests that arrived neither in the first nor in the last `warm` seconds, or all if few.
+
+    The clients of a closed loop all begin at once, which takes twice as long to even out.
+    """
     last = float(result.arrival_s[-1]) if len(result.arrival_s) else 0.0
-    steady = (result.arrival_s >= warm) & (result.arrival_s <= last - warm)
-    return steady if problem.arrivals is not None and steady.sum() >= FEWEST / 10 else np.ones_like(steady)
+    steady = (result.arrival_s >= (2 * warm if problem.arrivals is None else warm)) & (result.arrival_s <= last - warm)
+    return steady if steady.sum() >= FEWEST / 10 else np.ones_like(steady)
 
 
 def _served(result: Result, taken: float, problem: Problem, warm: float) -> float:

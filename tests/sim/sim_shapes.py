@@ -59,7 +59,7 @@ def many(count: int, policy: Literal["weighted", "least_loaded", "prefix"] = "we
 def split(bandwidth: float = 1e9, prefills: int = 1, decodes: int = 1, **engine: Any) -> Cluster:
     """Prefill and decode replicas behind one link."""
     limits = replace(ENGINE, **engine)
-    left = tuple(replica(f"p{i}", limits, role="prefill", kv_token_bytes=1e6) for i in range(prefills))
+    left = tuple(replica(f"p{i}", limits, role="prefill") for i in range(prefills))
     right = tuple(replica(f"d{i}", limits, role="decode") for i in range(decodes))
-    routes = tuple(Route(p.name, d.name, ("wire",)) for p in left for d in right)
+    routes = tuple(Route(p.name, d.name, ("wire",), 1e6) for p in left for d in right)
     return Cluster((*left, *right), links={"wire": Link(bandwidth)}, routes=routes)

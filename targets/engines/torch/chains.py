@@ -5,37 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hexdsl.ir.launch import File, Port, Process, Ready
-from hexdsl.ir.plan import Plan, Replica, Stage
+from hexdsl.ir.plan import Plan, Stage
 from hexdsl.ir.spec.target import Target
 from hexdsl.targets.devices import address, gpu_kinds, is_cpu, layers_of
 from hexdsl.targets.engines.torch.config import pool_and_limits
-from hexdsl.targets.engines.torch.place import served
+from hexdsl.targets.engines.torch.place import Site, served
 from hexdsl.targets.engines.torch.supports import DTYPES
 from hexdsl.targets.service import FORMAT_VERSION, loading_s, router_file
 
 
 @dataclass(frozen=True, slots=True)
-class PeerPlace:
-    """A peer's name in the bundle, what it holds, and where it runs."""
+class PeerPlace(Site):
+    """A peer: the stage that it holds, and the port where it takes activations."""
 
-    name: str
-    replica: Replica
     stage: Stage
-    host: str
-    port: int
     wire_port: int
-    device: Literal["cpu", "cuda"]
-
-    @property
-    def config(self) -> str:
-        return f"config/{self.name}.json"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
 
 
 def peers_of(plan: Plan, target: Target) -> tuple[PeerPlace, ...]:

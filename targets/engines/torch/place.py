@@ -13,14 +13,13 @@ from hexdsl.targets.devices import address, gpu_kinds, is_cpu
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A replica's name in the bundle, the host and ports of its rank 0, and the kind of device."""
+class Site:
+    """What serves requests: its name in the bundle, the replica, its address, and the kind of device."""
 
     name: str
     replica: Replica
     host: str
     port: int
-    meeting_port: int
     device: Literal["cpu", "cuda"]
 
     @property
@@ -30,6 +29,13 @@ class Place:
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Site):
+    """A replica, at its rank 0, with the port where its ranks meet."""
+
+    meeting_port: int
 
 
 def places_of(plan: Plan, target: Target) -> tuple[Place, ...]:
@@ -43,7 +49,8 @@ def _place(plan: Plan, target: Target, index: int) -> Place:
     host = address(plan.machine(replica.stages[0].machine), target)
     gpu = gpu_kinds(plan)[replica.stages[0].gpu]
     port = target.ports + 1 + index
-    return Place(f"replica-{index}", replica, host, port, port + len(plan.replicas), "cpu" if is_cpu(gpu) else "cuda")
+    device: Literal["cpu", "cuda"] = "cpu" if is_cpu(gpu) else "cuda"
+    return Place(f"replica-{index}", replica, host, port, device, meeting_port=port + len(plan.replicas))
 
 
 def served(plan: Plan) -> Model:
