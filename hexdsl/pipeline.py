@@ -17,7 +17,7 @@ from hexdsl.passes.precision import precision
 from hexdsl.passes.serve.apart import apart_or_together
 from hexdsl.passes.serve.front import front
 from hexdsl.passes.serve.groups import groups
-from hexdsl.passes.serve.margins import held_by_simulation
+from hexdsl.passes.serve.margins import Search
 from hexdsl.passes.serve.predict import predict
 from hexdsl.passes.serve.price import price
 from hexdsl.passes.serve.route import route
@@ -55,10 +55,10 @@ def plan_from(first: Plan, after: After) -> Plan:
     """What an empty plan grows into.  Raises NoPlanError (P001 to P014)."""
     passes = passes_of(first.workflow)
 
-    def held(plan: Plan) -> Plan:
-        return held_by_simulation(lambda margins: run_passes(passes, plan.with_(margins=margins), after))
+    def search_from(plan: Plan) -> Search:
+        return lambda margins: run_passes(passes, plan.with_(margins=margins), after)
 
-    return apart_or_together(first, held)
+    return apart_or_together(first, search_from)
 
 
 def plan_front(spec: Spec, workflow: str | None, points: int, after: After, tell: Callable[[str], None]) -> Front:

@@ -16,7 +16,8 @@ Variables
 Constraints
     g <= sum_p r_p x_p + h, or y_p <= r_p x_p and g = sum_p y_p  replicas serve at most their rate
     h = sum_KK' f_KK',  sum_K' f_KK' <= sum_(p in P_K) r_p x_p,  sum_K f_KK' <= sum_(p in D_K') r_p x_p
-    f_KK' <= k_KK' sum_(p in P_K) x_p,  f_KK' <= k_KK' sum_(p in D_K') x_p        KV caches fit on their links
+    f_KK' <= k_KK' sum_(p in P_K) x_p,  f_KK' <= k_KK' sum_(p in D_K') x_p        KV caches fit on their links; places
+                                                                told apart by none that binds are one (`between`)
     sum_p u_{p,c,s} x_p <= sum_k a_{k,s} z_{c,k}                 parts fit into machines
     sum_k z_{c,k} <= n_c                                        there are only so many machines
     g <= lambda, or = lambda where all arrivals must be served
@@ -29,6 +30,7 @@ Rows and goals are scaled by their largest coefficient, since the solver's toler
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,8 +39,8 @@ from typing import Any
 
 import numpy as np
 
+from hexdsl.passes.serve.between import Pair, between
 from hexdsl.passes.serve.candidates import Candidate
-from hexdsl.passes.serve.handover import Place, most_handed, place_of
 from hexdsl.passes.serve.layers import Floats
 from hexdsl.passes.serve.problem import NodeClass, Problem
 from hexdsl.passes.serve.rules import Linear, Total
@@ -160,9 +162,9 @@ class Programme:
 
 def programme(
     problem: Problem, candidates: Sequence[Candidate], serve_all: bool, shares: bool = False,
-    unplaceable: Sequence[Unplaceable] = (),
+    unplaceable: Sequence[Unplaceable] = (), heeded: frozenset[Pair] | None = None,
 ) -> Programme:  # fmt: skip
-    """The programme over these candidates, without the user's rules."""
+    """The programme over these candidates, without the user's rules; of the links with those of `heeded`, or all."""
     model, rates = ConcreteModel(), [c.rate for c in candidates]
     uses = _uses(candidates)
     cuts = tuple(cuts_of(c.size, frozenset(s for k, s in uses if k == i)) for i, c in enumerate(problem.classes))
@@ -175,7 +177,7 @@ def programme(
     model.rules, model.placed = ConstraintList(), ConstraintList()
     _add_machines(made, uses)
     if any(c.role != "both" for c in candidates):
-        add_handovers(made)
+        _add_handovers(made, heeded)
     if problem.arrivals is not None:
         _add_load(made, problem.arrivals / made.unit, serve_all)
     for k, together in enumerate(unplaceable):
@@ -183,34 +185,22 @@ def programme(
     return made
 
 
-def add_handovers(made: Programme) -> None:
+def _add_handovers(made: Programme, heeded: frozenset[Pair] | None) -> None:
     """The flows from prefill to decode replicas by place, within what those serve and what links carry."""
-    model, places = made.model, [place_of(c.shape) for c in made.candidates]
-    first, then = (_by_place(made.candidates, places, role) for role in ("prefill", "decode"))
-    most = {(a, b): most_handed(made.problem, a, b) / made.unit for a in first for b in then}
-    pairs = dict(enumerate(p for p in sorted(most) if most[p] > 0))
-    model.handed = Var(list(pairs), domain=NonNegativeReals)
+    model, found = made.model, between(made.problem, made.candidates, heeded)
+    model.handed = Var(sorted(found.most), domain=NonNegativeReals)
     model.flows = ConstraintList()
 
     def total(side: Sequence[int], each: Callable[[int], float]) -> Any:
         return quicksum(each(i) * model.x[i] for i in side)
 
-    for k, (a, b) in pairs.items():
-        for side in (first[a], then[b]):
-            model.flows.add(model.handed[k] <= total(side, lambda _, k=k: most[pairs[k]]))  # type: ignore[misc]
-    for halves, at in ((first, 0), (then, 1)):
-        for place, who in halves.items():
-            gone = quicksum(model.handed[k] for k, pair in pairs.items() if pair[at] == place)
+    for (a, b), most in sorted(found.most.items()):
+        for side in (found.first[a], found.then[b]) if math.isfinite(most) else ():
+            model.flows.add(model.handed[a, b] <= total(side, lambda _, k=most / made.unit: k))  # type: ignore[misc]
+    for at, groups in enumerate((found.first, found.then)):
+        for place, who in enumerate(groups):
+            gone = quicksum(model.handed[pair] for pair in sorted(found.most) if pair[at] == place)
             model.flows.add(gone <= total(who, lambda i: made.candidates[i].rate / made.unit))
-
-
-def _by_place(candidates: Sequence[Candidate], places: Sequence[Place], role: str) -> dict[Place, list[int]]:
-    """The candidates of a role, by number, at each place where there are any."""
-    found: dict[Place, list[int]] = {}
-    for i, candidate in enumerate(candidates):
-        if candidate.role == role:
-            found.setdefault(places[i], []).append(i)
-    return dict(sorted(found.items()))
 
 
 def _add_load(made: Programme, arrivals: float, serve_all: bool) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hexdsl.ir.plan import Machine
+from hexdsl.passes.serve.between import Pair
 from hexdsl.passes.serve.candidates import Candidate, Choice
 from hexdsl.passes.serve.choose import Programme
 from hexdsl.passes.serve.goals import Aim, expression, tie_breaks
 from hexdsl.passes.serve.noplan import explain_limit, explain_no_plan
+from hexdsl.passes.serve.overburdened import overburdened
 from hexdsl.passes.serve.place import Cuts, Place, place
 from hexdsl.passes.serve.question import Kept, Question
 from hexdsl.solve import Goal, Solution, lexicographic
@@ -42,10 +44,17 @@ class Decided:
 
 
 def decide(question: Question, machines: Sequence[Machine]) -> Decided:
-    """The best replicas, placed.  Raises NoPlanError (P001) or LimitError (P006)."""
+    """The best replicas, placed.  Raises NoPlanError (P001) or LimitError (P006).
+
+    Links between phases are heeded as they come to bind: without them the first solutions are only better.
+    """
+    heeded: frozenset[Pair] = frozenset()
     while True:
-        outcome, first = _solve(question)
+        outcome, first = _solve(replace(question, heeded=heeded))
         made = outcome.programme
+        if beyond := overburdened(made) - heeded:
+            heeded |= beyond
+            continue
         chosen = [c for c, n in zip(made.candidates, _counts(made), strict=True) for _ in range(n)]
         places = place([c.shape for c in chosen], _cuts(made), machines, made.problem)
         if places is not None:

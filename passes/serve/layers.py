@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,6 +75,31 @@ def split_layers(layers: int, pace: Pace) -> Ints:
     found = np.empty_like(pace.most)
     np.put_along_axis(found, order, _Columns.of(layers, pace.reordered(order)).split().T.astype(np.int64), axis=1)
     return found
+
+
+TOGETHER = 4096
+"""Rows that are split at once: many more do not fit into the processor's cache."""
+
+
+def split_all(layers: int, paces: Sequence[Pace]) -> tuple[Ints, ...]:
+    """`split_layers` of each pace; those of as many stages go together, which is much quicker than one by one."""
+    found: dict[int, Ints] = {}
+    for some in _batches(paces):
+        ends = np.cumsum([len(paces[k].slope) for k in some])
+        split = split_layers(layers, Pace.joined([paces[k] for k in some]))
+        found |= zip(some, np.split(split, ends[:-1]), strict=True)
+    return tuple(found[i] for i in range(len(paces)))
+
+
+def _batches(paces: Sequence[Pace]) -> Iterable[list[int]]:
+    """The positions of paces of as many stages, with few rows or one pace at a time."""
+    sizes: Counter[int] = Counter()
+    found: dict[tuple[int, int], list[int]] = {}
+    for i, pace in enumerate(paces):
+        rows, stages = pace.slope.shape
+        sizes[stages] += rows
+        found.setdefault((stages, sizes[stages] // TOGETHER), []).append(i)
+    return found.values()
 
 
 @dataclass(frozen=True)

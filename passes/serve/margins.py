@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hexdsl.ir.diagnostic import Diagnostic, Label, NoPlanError
 from hexdsl.ir.plan import Decision, Margin, Plan, RuleCheck
 from hexdsl.ir.spec.rule import Metric, Rule, holds, metrics_in
-from hexdsl.passes.serve.certify import rebounded
+from hexdsl.passes.serve.certify import CLOSE, rebounded
 from hexdsl.passes.serve.metrics import LATENCIES
 from hexdsl.passes.serve.predict import View, views_of
 from hexdsl.passes.serve.problem import kind_named, problem_of
@@ -32,15 +32,23 @@ TRIES, BISECTIONS = 12, 2
 """Searches with wider margins before the planner gives up, and with narrower ones once one holds."""
 
 
-def held_by_simulation(search: Callable[[tuple[Margin, ...]], Plan]) -> Plan:
+Search = Callable[[tuple[Margin, ...]], Plan]
+"""The best plan with these margins.  Raises NoPlanError."""
+
+
+def held_by_simulation(search: Search, at_least: Plan | None = None) -> Plan:
     """A plan whose simulation breaks no rule, searched for with margins that grow until one holds, and then shrink.
 
+    `at_least` is a plan that holds: it is returned where what is found with some margins is no better, since wider
+    ones only make it worse.
     Raises NoPlanError: that of the first search, or P014 where plans are found but none holds in the simulation.
     """
     first = plan = search(())
     if not broken_rules(first):
         return first
     for _ in range(TRIES):
+        if at_least is not None and not better(plan, at_least):
+            return at_least
         before, margins = plan.margins, wider_margins(plan)
         try:
             plan = search(margins)
@@ -51,7 +59,14 @@ def held_by_simulation(search: Callable[[tuple[Margin, ...]], Plan]) -> Plan:
     raise broken_in_simulation(plan)
 
 
-def _narrowed(plan: Plan, broke: tuple[Margin, ...], search: Callable[[tuple[Margin, ...]], Plan]) -> Plan:
+def better(plan: Plan, other: Plan) -> bool:
+    """Whether a plan comes to more in the first objective than another of the same workflow."""
+    ours, theirs = plan.certificates[0], other.certificates[0]
+    more = (ours.objective - theirs.objective) * (1 if ours.goal.startswith("maximize") else -1)
+    return more > CLOSE * abs(theirs.objective)
+
+
+def _narrowed(plan: Plan, broke: tuple[Margin, ...], search: Search) -> Plan:
     """The plan that holds with the least margins, by bisection between those and margins that were too small."""
     small = _factors(broke)
     for _ in range(BISECTIONS):

@@ -9,11 +9,12 @@ with one server.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from hexdsl.passes.serve.layers import Ints, Pace, split_layers
-from hexdsl.passes.serve.points import Points, Pricer
+from hexdsl.passes.serve.layers import Ints, Pace, split_all
+from hexdsl.passes.serve.points import Points, Pricer, Room
 from hexdsl.passes.serve.problem import BLOCK
 from hexdsl.passes.serve.shapes import Shape
 
@@ -32,27 +33,34 @@ def held(shape: Shape) -> int:
     return max(HELD, HELD_PER_STAGE * len(shape.stages))
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A shape whose layers are not split yet."""
+
+    shape: Shape
+    room: Room
+    pace: Pace
+
+
 def prefill_points(pricer: Pricer, shapes: Iterable[Shape]) -> Iterator[Points]:
     """The shapes that hold the model and some prompts, each at the loads of `LOADS`."""
-    for shape in shapes:
-        found = _prefill(pricer, shape)
-        if found is not None:
-            yield found
+    drafts = [d for shape in shapes if (d := _draft(pricer, shape)) is not None]
+    splits = split_all(pricer.problem.arch.layers, [d.pace for d in drafts])
+    for draft, split in zip(drafts, splits, strict=True):
+        layers = np.repeat(split, len(LOADS), axis=0)
+        yield _at_loads(pricer, draft.shape, draft.pace, layers, draft.room.tokens(layers))
 
 
-def _prefill(pricer: Pricer, shape: Shape) -> Points | None:
+def _draft(pricer: Pricer, shape: Shape) -> _Draft | None:
     problem = pricer.problem
-    hops = shape.hops(problem)
-    if hops is None:
+    if shape.hops(problem) is None:
         return None
     room = pricer.room(shape)
     tokens = np.array([np.ceil(max(problem.context, held(shape) * problem.prompt) / BLOCK) * BLOCK])
     most = room.most(tokens)
     if most.min() < 1 or most.sum() < problem.arch.layers:
         return None
-    pace = _pace(pricer, shape, most[0])
-    layers = np.repeat(split_layers(problem.arch.layers, pace), len(LOADS), axis=0)
-    return _at_loads(pricer, shape, pace, layers, room.tokens(layers))
+    return _Draft(shape, room, _pace(pricer, shape, most[0]))
 
 
 def prefill_as_loaded(pricer: Pricer, shape: Shape, layers: Sequence[int], kv_tokens: int) -> Points | None:

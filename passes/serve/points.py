@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,7 +13,7 @@ from hexdsl.costs.bursts import Burst, burst, step_budget
 from hexdsl.costs.gpu import Link
 from hexdsl.costs.memory import Slice, activation_bytes, budget_bytes
 from hexdsl.costs.stage import StageCost, stage_cost
-from hexdsl.passes.serve.layers import Bools, Floats, Ints, Pace, split_layers
+from hexdsl.passes.serve.layers import Bools, Floats, Ints, Pace, split_all
 from hexdsl.passes.serve.problem import BLOCK, NodeClass, Problem, Role
 from hexdsl.passes.serve.shapes import Shape
 
@@ -22,10 +22,6 @@ EVERY = 256
 
 STEP, WIDE_STEP = 1.02, 1.15
 """Ratio of neighbouring numbers of running requests beyond that, and on large inventories."""
-
-
-TOGETHER = 32
-"""Shapes whose layers are split in one go."""
 
 
 @dataclass(frozen=True)
@@ -110,19 +106,11 @@ class Pricer:
     def points(self, shapes: Iterable[Shape], role: Role = "both") -> tuple[Points, ...]:
         """The shapes that hold the model, each at every number of running requests that fits.
 
-        They do both phases or only decode.  Shapes with as many stages are split together, which is much quicker than
-        one by one.
+        They do both phases or only decode.
         """
         drafts = [d for shape in shapes if (d := self._draft(shape, role)) is not None]
-        groups: dict[int, list[int]] = {}
-        for i, draft in enumerate(drafts):
-            groups.setdefault(len(draft.hops), []).append(i)
-        found: dict[int, Points] = {}
-        for members in groups.values():
-            for i in range(0, len(members), TOGETHER):
-                some = members[i : i + TOGETHER]
-                found |= zip(some, self._split([drafts[k] for k in some], role), strict=True)
-        return tuple(found[i] for i in range(len(drafts)))
+        splits = split_all(self.problem.arch.layers, [d.pace for d in drafts])
+        return tuple(self._split(draft, layers, role) for draft, layers in zip(drafts, splits, strict=True))
 
     def _draft(self, shape: Shape, role: Role) -> _Draft | None:
         hops = shape.hops(self.problem)
@@ -135,16 +123,8 @@ class Pricer:
             _Draft(shape, hops, room, most[0], fits, self._pace(shape, hops, most, fits, role)) if fits.any() else None
         )
 
-    def _split(self, drafts: Sequence[_Draft], role: Role) -> Iterator[Points]:
-        """The points of shapes of equally many stages."""
-        together = Pace.joined([d.pace for d in drafts])
-        layers = split_layers(self.problem.arch.layers, together)
-        tpot = together.cycle(layers)
-        stop = 0
-        for draft in drafts:
-            start, stop = stop, stop + int(draft.fits.sum())
-            n, t = layers[start:stop], tpot[start:stop]
-            yield self._priced(draft, n, t, draft.room.tokens(n), role)
+    def _split(self, draft: _Draft, layers: Ints, role: Role) -> Points:
+        return self._priced(draft, layers, draft.pace.cycle(layers), draft.room.tokens(layers), role)
 
     def _priced(self, draft: _Draft, layers: Ints, tpot: Floats, kv_tokens: Ints, role: Role) -> Points:
         batches = self.batches[draft.fits]

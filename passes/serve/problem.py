@@ -177,9 +177,14 @@ def _there(plan: Plan, serve: Serve) -> Iterator[Nodes]:
 
 
 def kind_named(counts: Mapping[str, int], role: Role) -> str:
-    """`2 desk + 2 server`, and the phase where it is one only."""
-    named = " + ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    return named if role == "both" else f"{named}, {role}"
+    """`2 desk + 2 server`; replicas of one phase are of one kind.
+
+    What the model leaves out of a phase it leaves out on whatever GPUs, and margins for some only drive the search on
+    to others.
+    """
+    if role != "both":
+        return f"{role} replicas"
+    return " + ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 def _class(group: Nodes, serve: Serve, arch: Arch) -> NodeClass:

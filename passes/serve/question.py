@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hexdsl.ir.spec.rule import Metric, Rule
+from hexdsl.passes.serve.between import Pair
 from hexdsl.passes.serve.candidates import Choice, Space, worthwhile
 from hexdsl.passes.serve.choose import Programme, Unplaceable, programme
 from hexdsl.passes.serve.goals import Aim, expression, faster_is_better, serves_all
@@ -40,6 +41,8 @@ class Question:
     rules: Rules
     aims: tuple[Aim, ...]
     unplaceable: tuple[Unplaceable, ...] = ()
+    heeded: frozenset[Pair] | None = None
+    """Links between phases that count, of those that may bind; None for all."""
     kept: tuple[Kept, ...] = ()
     conditions: tuple[Callable[[Programme], None], ...] = ()
     """What must hold besides the rules: each adds its constraints to a programme."""
@@ -73,7 +76,8 @@ class Question:
         if not candidates:
             return None
         everything = serve_all and self.serve_all
-        made = programme(self.space.problem, candidates, everything, bool(self.means), self.unplaceable)
+        shares = bool(self.means)
+        made = programme(self.space.problem, candidates, everything, shares, self.unplaceable, self.heeded)
         for total in self.rules.total:
             made.require(total)
         for kept in self.kept:

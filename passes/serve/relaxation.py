@@ -10,14 +10,15 @@ Every plan gives a solution of it.  Other rules are left out, which can only mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hexdsl.costs.predict import tpot_band
 from hexdsl.costs.serving import Pipeline
 from hexdsl.ir.spec.rule import Compare, Metric, Number, Rule
-from hexdsl.passes.serve.fluid import Bar, Builder, Fluid
+from hexdsl.passes.serve.certify import CLOSE, gap
+from hexdsl.passes.serve.fluid import Bar, Builder, Fluid, Span
 from hexdsl.passes.serve.limits import limit_of
 from hexdsl.passes.serve.metrics import is_tail, length_at
 from hexdsl.passes.serve.points import Pricer
@@ -41,6 +42,32 @@ HOUR = 3600.0
 LIMITS = Limits(max_nodes=20, rel_gap=1e-3, time_s=20)
 """The bound of a search that is cut short holds all the same."""
 
+ROUNDS = 16
+"""Times that spans of pipelines in use are divided."""
+
+FEW = 40
+"""Up to so many GPUs replicas are counted in whole numbers at last."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is bounded, and under which rules; what a plan reaches: a bound that close need be no better."""
+
+    problem: Problem
+    pricer: Pricer
+    goal: Linear
+    sense: str
+    rules: Rules
+    serve_all: bool
+    reached: float | None = None
+
+    def enough(self, bound: float | None) -> bool:
+        return bound is None or (self.reached is not None and gap(self.reached, bound) <= CLOSE)
+
+
+Spans = Mapping[str, tuple[Span, ...]]
+"""By the role of replicas, the spans of their pipelines."""
+
 
 @dataclass(frozen=True)
 class _Totals:
@@ -50,42 +77,81 @@ class _Totals:
     rate: Any
     goodput: Any
     replicas: Any
+    spans: dict[str, dict[Span, Any]]
+
+    def finer(self) -> Spans:
+        """The spans, those in use divided."""
+        return {
+            role: tuple(part for span, rate in spans.items() for part in (span.parts if _used(rate) else (span,)))
+            for role, spans in self.spans.items()
+        }
+
+    @property
+    def narrow(self) -> bool:
+        """Whether no span in use can be divided."""
+        return all(s.parts == (s,) for spans in self.spans.values() for s, rate in spans.items() if _used(rate))
 
 
-def totals_bound(
-    problem: Problem, pricer: Pricer, goal: Linear, sense: str, rules: Rules, serve_all: bool
-) -> float | None:
-    """The bound of a linear objective over totals; None where the relaxation finds none."""
-    model = ConcreteModel()
+def _used(rate: Any) -> bool:
+    return (rate.value or 0.0) > 1e-9
+
+
+def totals_bound(wanted: Wanted, rounds: int = ROUNDS) -> float | None:
+    """The bound of a linear objective over totals; None where the relaxation finds none.
+
+    Spans of pipelines are divided where they are in use, up to so many times.
+    """
+    fluid = Fluid(wanted.problem, wanted.pricer, whole=False)
+    spans: Spans = {"both": fluid.spans(True), "decode": fluid.spans(False)}
+    bound, spans = _narrowed(wanted, fluid, spans, rounds)
+    if wanted.problem.devices > FEW or wanted.enough(bound):
+        return bound
+    return _narrowed(wanted, replace(fluid, whole=True), spans, rounds)[0]
+
+
+def _narrowed(wanted: Wanted, fluid: Fluid, spans: Spans, rounds: int) -> tuple[float | None, Spans]:
+    for last in range(rounds):
+        bound, totals = _bound(wanted, fluid, spans)
+        if wanted.enough(bound) or totals.narrow or last == rounds - 1:
+            break
+        spans = totals.finer()
+    return bound, spans
+
+
+def _bound(wanted: Wanted, fluid: Fluid, spans: Spans) -> tuple[float | None, _Totals]:
+    model, problem = ConcreteModel(), wanted.problem
     model.rules = ConstraintList()
     model.goodput = Var(domain=NonNegativeReals)
-    totals = _totals(model, problem, pricer, rules)
+    totals = _totals(model, wanted, fluid, spans)
     model.rules.add(totals.goodput <= totals.rate)
     model.rules.add(totals.replicas >= 1)
     if problem.arrivals is not None:
         model.rules.add(totals.goodput <= problem.arrivals)
-        if serve_all:
+        if wanted.serve_all:
             model.rules.add(totals.goodput >= problem.arrivals * (1 - 1e-9))
-    for total in rules.total:
+    for total in wanted.rules.total:
         expr = _expression(totals, problem, total.linear)
         model.rules.add(expr <= 0 if total.op == "<=" else expr >= 0 if total.op == ">=" else expr == 0)
-    model.goal = Goal(expr=_expression(totals, problem, goal), sense=maximize if sense == "maximize" else minimize)
-    return solve(model, LIMITS).bound
+    sense = maximize if wanted.sense == "maximize" else minimize
+    model.goal = Goal(expr=_expression(totals, problem, wanted.goal), sense=sense)
+    return solve(model, LIMITS).bound, totals
 
 
-def _totals(model: Any, problem: Problem, pricer: Pricer, rules: Rules) -> _Totals:
-    build, bars = Builder(model, Fluid(problem, pricer)), _bars(problem, pricer, rules)
-    both = build.decoding("both", True, [b for b, _ in bars])
-    roles, rate = [both], both.rate
+def _totals(model: Any, wanted: Wanted, fluid: Fluid, spans: Spans) -> _Totals:
+    problem = wanted.problem
+    build, bars = Builder(model, fluid), _bars(problem, wanted.pricer, wanted.rules)
+    both = build.decoding("both", True, [b for b, _ in bars], spans["both"])
+    roles, rate, told = [both], both.rate, {"both": both.spans}
     if problem.phased:
         first = build.prefill("prefill", [b for b, phase in bars if phase != "decode"])
-        then = build.decoding("decode", False, [b for b, phase in bars if phase != "prefill"])
+        then = build.decoding("decode", False, [b for b, phase in bars if phase != "prefill"], spans["decode"])
         model.rules.add(first.rate == then.rate)
         roles, rate = [both, first, then], both.rate + first.rate
-    used = {c: quicksum(g for role in roles for g in role.gpus[c]) for c in build.fluid.alike}
-    for c, members in build.fluid.alike.items():
+        told["decode"] = then.spans
+    used = {c: quicksum(g for role in roles for g in role.gpus[c]) for c in fluid.alike}
+    for c, members in fluid.alike.items():
         model.rules.add(used[c] <= sum(problem.classes[m].count * problem.classes[m].size for m in members))
-    return _Totals(used, rate, model.goodput, quicksum(r for role in roles for r in role.replicas))
+    return _Totals(used, rate, model.goodput, quicksum(r for role in roles for r in role.replicas), told)
 
 
 def _bars(problem: Problem, pricer: Pricer, rules: Rules) -> tuple[tuple[Bar, str | None], ...]:

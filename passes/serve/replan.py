@@ -31,7 +31,7 @@ from hexdsl.passes.serve.points import Points, Pricer
 from hexdsl.passes.serve.predict import predict
 from hexdsl.passes.serve.price import price
 from hexdsl.passes.serve.problem import Problem, Role, problem_of
-from hexdsl.passes.serve.relaxation import totals_bound
+from hexdsl.passes.serve.relaxation import Wanted, totals_bound
 from hexdsl.passes.serve.route import route
 from hexdsl.passes.serve.rules import Linear, Rules, latencies_in, rules_of
 from hexdsl.passes.serve.shapes import Shape, Slot
@@ -179,6 +179,9 @@ def _solved(
     return _Chosen(made, tuple(solutions), most * served.scale) if most > NOTHING else None
 
 
+QUICK = 4
+"""Times that the bound is narrowed: a deployment that has lost machines waits for the answer."""
+
 NOTHING = 1e-9
 """A choice that serves no more than this, in shares of the quickest replica, serves nobody."""
 
@@ -262,7 +265,8 @@ def most_served(now: Plan) -> float | None:
     """Requests/s that no plan on today's machines exceeds within the rules, weights moved or not; None if not known."""
     problem = problem_of(now)
     aim = Linear({"goodput": 1.0} if problem.arrivals is not None else {"throughput": 1.0}, requests=True)
-    return totals_bound(problem, Pricer(problem), aim, "maximize", rules_of(problem.serve), serve_all=False)
+    wanted = Wanted(problem, Pricer(problem), aim, "maximize", rules_of(problem.serve), serve_all=False)
+    return totals_bound(wanted, QUICK)
 
 
 def _decisions(before: Plan, made: Plan) -> Iterator[Decision]:

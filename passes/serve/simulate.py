@@ -111,14 +111,16 @@ def _one(
     requests = _admitted(problem, taken, size, seed)
     span = len(requests) / max(_rate(plan), 1e-9) if problem.arrivals is None else requests[-1].arrival_s
     cluster = replace(cluster, failures=size.scenario.failures_in(seed, span))
-    closed = ClosedLoop(requests, _clients(plan))
+    closed = ClosedLoop(requests, _clients(plan, problem))
     return run(Watched(closed if problem.arrivals is None else Replay(requests), ended), cluster)
 
 
-def _clients(plan: Plan) -> int:
-    """Clients of a closed loop: a seat each; where one phase is done elsewhere no more than its load keeps busy."""
+def _clients(plan: Plan, problem: Problem) -> int:
+    """Clients of a closed loop: a seat each; over phases, if first tokens have limits, no more than are kept busy."""
     seats = sum(r.max_batch for r in plan.replicas if r.role != "prefill")
-    busy = _rate(plan) * _latency(plan).value if plan.handovers else math.inf
+    named = (m.name for r in written_rules(problem.serve) for m in metrics_in(r.expr))
+    limited = bool(plan.handovers) and any(name in ("ttft", "latency") for name in named)
+    busy = _rate(plan) * _latency(plan).value if limited else math.inf
     return max(1, math.ceil(min(seats, busy)))
 
 

@@ -31,7 +31,7 @@ from hexdsl.passes.serve.limits import limit_of, shown
 from hexdsl.passes.serve.points import Pricer
 from hexdsl.passes.serve.problem import Problem, Role
 from hexdsl.passes.serve.question import Kept, Question
-from hexdsl.passes.serve.relaxation import latency_bound, totals_bound
+from hexdsl.passes.serve.relaxation import Wanted, latency_bound, totals_bound
 from hexdsl.passes.serve.rules import SHAPES, WHOLE, Linear, rules_of, written_rules
 from hexdsl.passes.serve.shapes import Shape, every_shape
 from hexdsl.passes.serve.what_if import WhatIf, decided, leaned, outcome_of, with_more
@@ -355,4 +355,5 @@ def bound_of(question: Question) -> float | None:
     if aim.metric is not None:
         return latency_bound(space.problem, pricer, aim.metric)
     assert aim.linear is not None
-    return totals_bound(space.problem, pricer, aim.linear, aim.sense, question.rules, question.serve_all)
+    wanted = Wanted(space.problem, pricer, aim.linear, aim.sense, question.rules, question.serve_all)
+    return totals_bound(wanted)
