@@ -253,7 +253,7 @@ class Builder:
         gpus, layers = (self._variables(f"{name}_{of}", range(len(kinds))) for of in ("gpus", "layers"))
         rate = self._variables(f"{name}_rate", [0])[0]
         replicas = self._counts(f"{name}_replicas", [0])[0]
-        role = Role([rate], [replicas])
+        role = Role(rates=[rate], replicas=[replicas])
         for i, kind in enumerate(kinds):
             role.use(kind.cls, gpus[i])
             add(layers[i] * self.fluid.prompt(kind) <= gpus[i])
