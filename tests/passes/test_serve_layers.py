@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hexdsl.passes.serve.layers import Ints, Pace, split_layers
+from hexdsl.passes.serve.layers import Ints, Pace, split_all, split_layers
 
 
 def pace(rng: np.random.Generator, stages: int, layers: int, rows: int = 3) -> Pace:
@@ -66,3 +66,11 @@ def test_equal_stages_get_equal_layers() -> None:
     slope, zero, none, one = np.full((1, 4), 0.3), np.zeros((1, 4)), np.zeros(1), np.ones(1)
     even = Pace(slope, zero, slope, zero, np.full((1, 4), 80), none, one, none)
     assert split_layers(80, even).tolist() == [[20, 20, 20, 20]]
+
+
+def test_splits_together_are_those_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hexdsl.passes.serve.layers.TOGETHER", 7)
+    rng = np.random.default_rng(0)
+    paces = [pace(rng, int(rng.integers(1, 5)), 9, rows=int(rng.integers(1, 5))) for _ in range(20)]
+    together = split_all(9, paces)
+    assert all((split == split_layers(9, one)).all() for split, one in zip(together, paces, strict=True))
