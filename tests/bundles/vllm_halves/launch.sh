@@ -166,7 +166,7 @@ stop() { # stop NAME...
     unset "pids[$name]" "deadline[$name]"
   done
   end "${families[@]}"
-  printf -- '-%s\n' "${families[@]}" >&"$guard" 2>/dev/null || true # Ctrl-C may have reached the guard first
+  { printf -- '-%s\n' "${families[@]}" >&"$guard"; } 2>/dev/null || true # Ctrl-C may have reached the guard first
 }
 
 # shellcheck disable=SC2329 # the trap calls it
