@@ -16,6 +16,7 @@ def gap(objective: float, bound: float) -> float:
 def rebounded(found: Certificate, free: Certificate) -> Certificate:
     """What is proved about a plan that keeps margins: the bound of the search that kept none."""
     distance = gap(found.objective, free.bound)
-    if free.gap == 1.0 or distance <= CLOSE:
+    if free.gap == 1.0 or max(distance, found.gap) <= CLOSE:
         return found
-    return found.with_(bound=free.bound, gap=distance, exact=False, status="feasible")
+    status = "optimal" if distance <= CLOSE else "feasible"
+    return found.with_(bound=free.bound, gap=distance, exact=False, status=status)

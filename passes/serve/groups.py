@@ -15,7 +15,7 @@ from hexdsl.passes.serve.predict import views_of
 from hexdsl.passes.serve.problem import Problem, problem_of
 from hexdsl.passes.serve.question import Question
 from hexdsl.passes.serve.reasons import replica_decisions
-from hexdsl.passes.serve.relaxation import Wanted, latency_bound, totals_bound
+from hexdsl.passes.serve.relaxation import QUICK, ROUNDS, Wanted, latency_bound, totals_bound
 from hexdsl.passes.serve.rules import latencies_in, rules_of
 
 
@@ -98,9 +98,10 @@ def _bound(question: Question, decided: Decided) -> float | None:
     if aim.metric is not None:
         return latency_bound(space.problem, space.pricer, aim.metric)
     assert aim.linear is not None
-    return totals_bound(
-        Wanted(space.problem, space.pricer, aim.linear, aim.sense, question.rules, question.serve_all, decided.value)
+    wanted = Wanted(
+        space.problem, space.pricer, aim.linear, aim.sense, question.rules, question.serve_all, decided.value
     )
+    return totals_bound(wanted, QUICK if space.problem.margins else ROUNDS)
 
 
 def _full(problem: Problem) -> bool:

@@ -10,7 +10,7 @@ Every plan gives a solution of it.  Other rules are left out, which can only mak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,8 +42,14 @@ HOUR = 3600.0
 LIMITS = Limits(max_nodes=20, rel_gap=1e-3, time_s=20)
 """The bound of a search that is cut short holds all the same."""
 
-ROUNDS = 16
-"""Times that spans of pipelines in use are divided."""
+ROUNDS, WHOLE_ROUNDS = 16, 6
+"""Times that spans of pipelines in use are divided: first, and where replicas are counted in whole numbers."""
+
+QUICK = 4
+"""The same in haste: for a deployment that has lost machines, and for plans with margins, whose bound is that of all."""
+
+PATIENCE = 4
+"""Times that they are divided without a better bound."""
 
 FEW = 40
 """Up to so many GPUs replicas are counted in whole numbers at last."""
@@ -104,18 +110,26 @@ def totals_bound(wanted: Wanted, rounds: int = ROUNDS) -> float | None:
     fluid = Fluid(wanted.problem, wanted.pricer, whole=False)
     spans: Spans = {"both": fluid.spans(True), "decode": fluid.spans(False)}
     bound, spans = _narrowed(wanted, fluid, spans, rounds)
-    if wanted.problem.devices > FEW or wanted.enough(bound):
+    if wanted.problem.devices > FEW or wanted.enough(bound) or rounds <= QUICK:
         return bound
-    return _narrowed(wanted, replace(fluid, whole=True), spans, rounds)[0]
+    return _narrowed(wanted, replace(fluid, whole=True), spans, WHOLE_ROUNDS)[0]
 
 
 def _narrowed(wanted: Wanted, fluid: Fluid, spans: Spans, rounds: int) -> tuple[float | None, Spans]:
-    for last in range(rounds):
+    """The bound with spans that are divided where they are in use, and these spans."""
+    bounds: list[float | None] = []
+    while True:
         bound, totals = _bound(wanted, fluid, spans)
-        if wanted.enough(bound) or totals.narrow or last == rounds - 1:
-            break
+        bounds.append(bound)
+        if wanted.enough(bound) or totals.narrow or len(bounds) == rounds or _stuck(bounds):
+            return bound, spans
         spans = totals.finer()
-    return bound, spans
+
+
+def _stuck(bounds: Sequence[float | None]) -> bool:
+    """Whether dividing has brought nothing for some time, as where all that arrives can be served."""
+    last, before = bounds[-1], bounds[max(0, len(bounds) - 1 - PATIENCE)]
+    return len(bounds) > PATIENCE and last is not None and before is not None and gap(last, before) <= CLOSE
 
 
 def _bound(wanted: Wanted, fluid: Fluid, spans: Spans) -> tuple[float | None, _Totals]:

@@ -31,7 +31,7 @@ from hexdsl.passes.serve.points import Points, Pricer
 from hexdsl.passes.serve.predict import predict
 from hexdsl.passes.serve.price import price
 from hexdsl.passes.serve.problem import Problem, Role, problem_of
-from hexdsl.passes.serve.relaxation import Wanted, totals_bound
+from hexdsl.passes.serve.relaxation import QUICK, Wanted, totals_bound
 from hexdsl.passes.serve.route import route
 from hexdsl.passes.serve.rules import Linear, Rules, latencies_in, rules_of
 from hexdsl.passes.serve.shapes import Shape, Slot
@@ -178,9 +178,6 @@ def _solved(
     most = solutions[0].objective or 0.0
     return _Chosen(made, tuple(solutions), most * served.scale) if most > NOTHING else None
 
-
-QUICK = 4
-"""Times that the bound is narrowed: a deployment that has lost machines waits for the answer."""
 
 NOTHING = 1e-9
 """A choice that serves no more than this, in shares of the quickest replica, serves nobody."""
