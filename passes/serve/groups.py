@@ -101,7 +101,8 @@ def _bound(question: Question, decided: Decided) -> float | None:
     wanted = Wanted(
         space.problem, space.pricer, aim.linear, aim.sense, question.rules, question.serve_all, decided.value
     )
-    return totals_bound(wanted, QUICK if space.problem.margins else ROUNDS)
+    again = space.problem.margins or not space.problem.apart  # the first search has bounded these plans too
+    return totals_bound(wanted, QUICK if again else ROUNDS)
 
 
 def _full(problem: Problem) -> bool:

@@ -42,14 +42,14 @@ HOUR = 3600.0
 LIMITS = Limits(max_nodes=20, rel_gap=1e-3, time_s=20)
 """The bound of a search that is cut short holds all the same."""
 
-ROUNDS, WHOLE_ROUNDS = 16, 6
+ROUNDS, WHOLE_ROUNDS = 16, 3
 """Times that spans of pipelines in use are divided: first, and where replicas are counted in whole numbers."""
 
 QUICK = 4
-"""The same in haste: for a deployment that has lost machines, and for plans with margins, whose bound is that of all."""
+"""The same in haste: for a deployment that has lost machines, and for plans with margins."""
 
-PATIENCE = 4
-"""Times that they are divided without a better bound."""
+PATIENCE, LITTLE = 4, 0.005
+"""Times that they are divided for a bound that comes nearer by no more than this share."""
 
 FEW = 40
 """Up to so many GPUs replicas are counted in whole numbers at last."""
@@ -127,9 +127,9 @@ def _narrowed(wanted: Wanted, fluid: Fluid, spans: Spans, rounds: int) -> tuple[
 
 
 def _stuck(bounds: Sequence[float | None]) -> bool:
-    """Whether dividing has brought nothing for some time, as where all that arrives can be served."""
+    """Whether dividing has brought little for some time, as where all that arrives can be served."""
     last, before = bounds[-1], bounds[max(0, len(bounds) - 1 - PATIENCE)]
-    return len(bounds) > PATIENCE and last is not None and before is not None and gap(last, before) <= CLOSE
+    return len(bounds) > PATIENCE and last is not None and before is not None and gap(last, before) <= LITTLE
 
 
 def _bound(wanted: Wanted, fluid: Fluid, spans: Spans) -> tuple[float | None, _Totals]:
